@@ -1,0 +1,95 @@
+"""The only reader of the environment.
+
+Values come from, first wins: `MOA_*` variables, `.env` in the working folder, what `moa up` wrote into its data folder
+(`secrets.env`, `running.env`), the defaults below. `moa settings` lists them all. Secrets are `SecretStr`: they print as stars.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+SECRETS_FILE = "secrets.env"  # made once per data folder, mode 0600
+RUNNING_FILE = "running.env"  # where the running system listens; removed when it stops
+
+
+class Settings(BaseSettings):
+    """Everything that can be set from outside; durations are seconds unless the name says `_ms`."""
+
+    model_config = SettingsConfigDict(env_prefix="MOA_", extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    data: Path = Field(default=Path(".moa"), description="folder of everything that `moa up` makes")
+    environment: Literal["development", "production"] = Field(
+        default="development", description="production refuses development conveniences (derived user_ci, HS256 default)"
+    )
+
+    # Engines
+    database_url: SecretStr | None = Field(default=None, description="PostgreSQL (postgresql://…); unset: embedded by `moa up`")
+    valkey_url: SecretStr | None = Field(default=None, description="Valkey or Redis (redis://… or unix://…); unset: embedded by `moa up`")
+    database_pool: int = Field(default=10, ge=1, le=200, description="PostgreSQL connections per process")
+    valkey_pool: int = Field(default=50, ge=2, le=1000, description="Valkey connections per process")
+    valkey_timeout: float = Field(default=5.0, gt=0, description="a command that Valkey has not answered by then has failed")
+
+    # HTTP
+    host: str = Field(default="127.0.0.1", description="address that the API listens on")
+    port: int = Field(default=8000, ge=0, le=65535, description="port that the API listens on")
+    api_url: str = Field(default="http://127.0.0.1:8000", description="where commands such as `moa register` find the API")
+    allowed_origins: str = Field(default="", description="comma-separated origins that browsers may call from, beside the API's own")
+    max_body_bytes: int = Field(default=64 * 1024, ge=1024, description="largest request body")
+    drain_seconds: float = Field(default=25.0, gt=0, le=30, description="time that SIGTERM leaves for finishing")
+    rate_limit_per_minute: int = Field(default=600, ge=0, description="requests per user and minute; 0: no limit (`moa up` sets 0)")
+    sockets_per_user: int = Field(default=20, ge=0, description="open sockets per user; 0: no limit (`moa up` sets 0)")
+
+    # Who may call
+    jwt_secret: SecretStr | None = Field(default=None, description="HS256 secret, at least 32 bytes (development)")
+    jwks_url: str | None = Field(default=None, description="JWKS for RS256/ES256 (production)")
+
+    # Secrets at rest
+    vault_keys: SecretStr | None = Field(default=None, description="`id:base64,id:base64`: AES-256 keys, the first encrypts, all decrypt")
+    asset_id_secret: SecretStr | None = Field(default=None, description="derives asset ids from account numbers; never change it")
+
+    # MyData
+    providers_file: Path | None = Field(default=None, description="provider directory (TOML); unset: the built-in sandbox directory")
+    operator_org_code: str = Field(default="ZVMOA00000", pattern=r"^[A-Za-z0-9]{10}$", description="our own organisation code")
+    client_id: str = Field(default="moa-sandbox-client", description="client id registered at the portal")
+    client_secret: SecretStr = Field(default=SecretStr("moa-sandbox-secret"), description="client secret registered at the portal")
+    service_id: str = Field(default="moa", description="service id sent with a token request (auth 002)")
+    user_ci: Literal["claim", "derived"] = Field(
+        default="derived", description="`claim`: the JWT must carry user_ci; `derived`: invented from `sub` when absent (sandbox)"
+    )
+    ca_pending_code: str = Field(default="10001", description="rsp_code of a sign_result that is not signed yet (the standard names none)")
+    ca_denied_code: str = Field(default="10002", description="rsp_code of a sign_result that the person refused (the standard names none)")
+    ca_poll_ms: int = Field(
+        default=200, ge=20, description="wait between two sign_result calls in the first ten seconds; four times it later"
+    )
+    signature_ttl: float = Field(default=300.0, gt=0, description="time in which the person must sign")
+    call_deadline: float = Field(default=20.0, gt=0, description="total time of one provider call")
+    provider_deadline: float = Field(default=60.0, gt=0, description="total time of one provider's collection")
+
+    # Workers
+    interactive_jobs: int = Field(default=500, ge=1, description="jobs that one interactive worker runs at once")
+    batch_jobs: int = Field(default=50, ge=1, description="jobs that one batch worker runs at once")
+    job_lease: float = Field(default=5.0, gt=0.5, description="a job whose worker is silent for so long goes to another")
+    sweep_seconds: float = Field(default=1.0, gt=0, description="interval in which lost work is looked for")
+
+    # Sandbox
+    sandbox_port: int = Field(default=8900, ge=0, le=65535, description="port that the sandbox listens on")
+    sandbox_url: str = Field(default="http://127.0.0.1:8900", description="where tests and tools steer the sandbox")
+
+    # Telling
+    log_format: Literal["auto", "json", "console"] = Field(default="auto", description="auto: readable in a terminal, else JSON")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least severe level that is logged")
+
+
+def load_settings(data: Path | None = None, **overrides: object) -> Settings:
+    """Reads the settings as the module's docstring orders them.
+
+    Raises `pydantic.ValidationError` for a value that does not fit (its message never repeats the value).
+    """
+    folder = data or Path(os.environ.get("MOA_DATA", ".moa"))
+    files = (folder / RUNNING_FILE, folder / SECRETS_FILE, Path(".env"))  # the later file wins
+    return Settings(_env_file=files, data=folder, **overrides)  # type: ignore[arg-type,call-arg]
