@@ -1,0 +1,120 @@
+"""Who calls: a JWT becomes an `Identity`, or the request is refused.
+
+Development: HS256 with a secret of at least 32 bytes. Production: RS256/ES256 with the keys of a JWKS URL. The algorithm is never taken
+from the token. Claims that must be there: `sub` (1 to 255 bytes), `exp`, `scope`. A token is never logged and never part of an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import jwt
+from msgspec import Struct
+from starlette.requests import HTTPConnection
+
+from backend.clock import Clock
+from backend.errors import Problem, Refused
+
+MIN_SECRET_BYTES = 32  # RFC 7518, 3.2: a key as long as the hash
+_JWKS_SECONDS = 5.0
+_MAX_TOKEN = 8 * 1024
+_MAX_SUB_BYTES = 255
+_MAX_CLAIM = 200
+
+
+class Identity(Struct, frozen=True, kw_only=True):
+    """A user, or an operator, until `expires_at`. The personal claims are None when the token has none."""
+
+    user_id: str
+    scopes: frozenset[str]
+    expires_at: datetime
+    user_ci: str | None = None
+    name: str | None = None
+    phone_number: str | None = None
+
+    def __repr__(self) -> str:
+        return "Identity(…)"
+
+
+class TokenVerifier:
+    """Checks tokens. Give it either `secret` or `jwks_url`; with neither, every token is refused."""
+
+    def __init__(self, *, secret: str | None, jwks_url: str | None, clock: Clock) -> None:
+        if secret is not None and len(secret.encode()) < MIN_SECRET_BYTES:
+            raise ValueError(f"MOA_JWT_SECRET must have at least {MIN_SECRET_BYTES} bytes")
+        self._secret = secret
+        self._jwks = jwt.PyJWKClient(jwks_url, timeout=_JWKS_SECONDS) if jwks_url else None
+        self._clock = clock
+
+    async def verify(self, token: str) -> Identity:
+        """Raises `Refused` with `token_expired` or `token_invalid`."""
+        if len(token) > _MAX_TOKEN:
+            raise Refused(Problem.TOKEN_INVALID)
+        try:
+            return self._identity(await self._claims(token))
+        except jwt.PyJWTError as exc:
+            raise Refused(Problem.TOKEN_INVALID) from exc
+
+    async def _claims(self, token: str) -> dict[str, Any]:
+        # Expiry is checked below against our own clock, so that time can be moved.
+        options: Any = {"verify_exp": False, "verify_iat": False, "verify_aud": False, "require": ["sub", "exp", "scope"]}
+        if self._jwks is not None:
+            key = await asyncio.to_thread(self._jwks.get_signing_key_from_jwt, token)
+            return jwt.decode(token, key, algorithms=["RS256", "ES256"], options=options)
+        if self._secret is None:
+            raise Refused(Problem.TOKEN_INVALID, "This server has no key to check tokens with: set MOA_JWT_SECRET or MOA_JWKS_URL.")
+        return jwt.decode(token, self._secret, algorithms=["HS256"], options=options)
+
+    def _identity(self, claims: dict[str, Any]) -> Identity:
+        sub, exp, scope = claims["sub"], claims["exp"], claims["scope"]
+        if not isinstance(sub, str) or not 1 <= len(sub.encode(errors="replace")) <= _MAX_SUB_BYTES or "\0" in sub:
+            raise Refused(Problem.TOKEN_INVALID, "The claim `sub` must be a string of 1 to 255 bytes.")
+        if isinstance(exp, bool) or not isinstance(exp, int | float) or not 0 < exp < 1e11:
+            raise Refused(Problem.TOKEN_INVALID, "The claim `exp` must be a Unix time.")
+        expires_at = datetime.fromtimestamp(exp, UTC)
+        if expires_at <= self._clock.now():
+            raise Refused(Problem.TOKEN_EXPIRED)
+        return Identity(
+            user_id=sub,
+            scopes=_scopes(scope),
+            expires_at=expires_at,
+            user_ci=_text(claims, "user_ci"),
+            name=_text(claims, "name"),
+            phone_number=_text(claims, "phone_number"),
+        )
+
+
+def _scopes(scope: object) -> frozenset[str]:
+    """RFC 8693 writes scopes as one string with spaces; lists are common, too."""
+    if isinstance(scope, str):
+        return frozenset(scope.split())
+    if isinstance(scope, list) and all(isinstance(part, str) for part in scope):
+        return frozenset(scope)
+    raise Refused(Problem.TOKEN_INVALID, "The claim `scope` must be a string.")
+
+
+def _text(claims: dict[str, Any], name: str) -> str | None:
+    value = claims.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str) or not 0 < len(value) <= _MAX_CLAIM or "\0" in value:
+        raise Refused(Problem.TOKEN_INVALID, f"The claim `{name}` must be a string of at most {_MAX_CLAIM} characters.")
+    return value
+
+
+async def identify(request: HTTPConnection, verifier: TokenVerifier, *, scope: str) -> Identity:
+    """The caller of `request`, who must hold `scope` (`user` or `ops`)."""
+    identity = await verifier.verify(bearer_token(request))
+    if scope not in identity.scopes:
+        raise Refused(Problem.SCOPE_MISSING, f"This needs a token with the scope `{scope}`.")
+    return identity
+
+
+def bearer_token(request: HTTPConnection) -> str:
+    """The token of the `Authorization` header (RFC 6750, 2.1). Tokens in query strings are not read: URLs end up in logs."""
+    kind, _, token = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() != "bearer" or not token.strip():
+        raise Refused(Problem.UNAUTHENTICATED)
+    return token.strip()

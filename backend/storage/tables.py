@@ -1,0 +1,183 @@
+"""Every table. A user's tables lead their keys with `user_id`, so that no query can forget whose rows it reads.
+
+The migrations make these tables; a test holds the two against each other. Secrets (`*_sealed`) come out of the vault only.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Date,
+    DateTime,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "fk": "%(table_name)s_%(referred_table_name)s_fkey",
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+    }
+)
+
+_MOMENT = DateTime(timezone=True)
+
+
+def _user_id(*, primary_key: bool = True) -> Column[str]:
+    return Column("user_id", Text, primary_key=primary_key, nullable=False)
+
+
+users = Table(
+    "users",
+    metadata,
+    _user_id(),
+    # The last offset handed out in this user's feed. Whoever changes anything of a user locks this row first:
+    # so a user's transactions come one after the other, and their facts are numbered in the order of the commits.
+    Column("feed_offset", BigInteger, nullable=False, server_default=text("0")),
+    Column("person_sealed", LargeBinary, nullable=True),  # user_ci, name, phone number; NULL: never registered
+    Column("created_at", _MOMENT, nullable=False),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    _user_id(),
+    Column("offset", BigInteger, primary_key=True),  # the event's place in the feed, and its idempotency key
+    Column("event", LargeBinary, nullable=False),  # the EVENT's bytes as clients receive them
+    Column("created_at", _MOMENT, nullable=False),
+    Index("outbox_created_at_idx", "created_at"),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    _user_id(),
+    Column("key", String(255), primary_key=True),
+    Column("body_digest", LargeBinary, nullable=False),  # SHA-256 of what was asked
+    Column("status", SmallInteger, nullable=False),
+    Column("location", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),  # the first answer, byte for byte
+    Column("created_at", _MOMENT, nullable=False),
+    Index("idempotency_keys_created_at_idx", "created_at"),
+)
+
+registrations = Table(
+    "registrations",
+    metadata,
+    _user_id(),
+    Column("id", Text, primary_key=True),  # reg_ + ULID: sorts by age
+    Column("status", String(16), nullable=False),
+    Column("run", Integer, nullable=False),  # 1; each accepted retry starts the next
+    Column("completed_as", String(16), nullable=True),  # the last status announced in this run; NULL: none yet
+    Column("signature_status", String(16), nullable=False),
+    Column("signature_run", Integer, nullable=False),  # the run that the signature below belongs to; 0: none
+    Column("sign_tx_id", String(49), nullable=True),
+    Column("cert_tx_id", String(40), nullable=True),
+    Column("sign_web_url", Text, nullable=True),
+    Column("sign_ios_url", Text, nullable=True),
+    Column("sign_aos_url", Text, nullable=True),
+    Column("sign_before", _MOMENT, nullable=False),  # when an unsigned run expires
+    Column("request_id", String(64), nullable=False),  # of the request that began this run
+    Column("created_at", _MOMENT, nullable=False),
+    Column("updated_at", _MOMENT, nullable=False),
+    # What the sweeper looks for.
+    Index("registrations_open_idx", "updated_at", postgresql_where=text("status IN ('signing', 'collecting')")),
+)
+
+registration_items = Table(
+    "registration_items",
+    metadata,
+    _user_id(),
+    Column("registration_id", Text, primary_key=True),
+    Column("org_code", String(10), primary_key=True),
+    Column("position", SmallInteger, nullable=False),  # the order in which the person chose
+    Column("status", String(16), nullable=False),
+    Column("run", Integer, nullable=False),  # the run in which it was last begun
+    Column("assets", Integer, nullable=False, server_default=text("0")),
+    Column("error_code", String(64), nullable=True),
+    Column("retry_at", _MOMENT, nullable=True),  # deferred: when it is tried again
+    Column("updated_at", _MOMENT, nullable=False),
+    ForeignKeyConstraint(["user_id", "registration_id"], ["registrations.user_id", "registrations.id"], ondelete="CASCADE"),
+    Index(
+        "registration_items_open_idx", "updated_at", postgresql_where=text("status IN ('waiting', 'connecting', 'collecting', 'deferred')")
+    ),
+)
+
+consents = Table(
+    "consents",
+    metadata,
+    _user_id(),
+    Column("registration_id", Text, primary_key=True),
+    Column("org_code", String(10), primary_key=True),
+    Column("run", Integer, nullable=False),
+    Column("tx_id", String(74), nullable=False),
+    Column("cert_tx_id", String(40), nullable=True),
+    Column("ca_code", String(10), nullable=False),
+    Column("document_sealed", LargeBinary, nullable=False),
+    Column("signed_sealed", LargeBinary, nullable=True),  # NULL: not signed (yet)
+    Column("ends_on", Date, nullable=False),
+    Column("created_at", _MOMENT, nullable=False),
+    ForeignKeyConstraint(["user_id", "registration_id"], ["registrations.user_id", "registrations.id"], ondelete="CASCADE"),
+)
+
+consent_history = Table(
+    "consent_history",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=True),
+    _user_id(primary_key=False),
+    Column("org_code", String(10), nullable=False),
+    Column("tx_id", String(74), nullable=False),
+    Column("happened", String(16), nullable=False),  # granted, revoked, expired
+    Column("ends_on", Date, nullable=True),
+    Column("at", _MOMENT, nullable=False),
+)
+
+links = Table(
+    "links",
+    metadata,
+    _user_id(),
+    Column("org_code", String(10), primary_key=True),
+    Column("status", String(16), nullable=False),  # active, consent_expired, revoked
+    Column("consent_ends_on", Date, nullable=False),
+    Column("access_token_sealed", LargeBinary, nullable=True),
+    Column("access_expires_at", _MOMENT, nullable=True),
+    Column("refresh_token_sealed", LargeBinary, nullable=True),
+    Column("refresh_expires_at", _MOMENT, nullable=True),
+    Column("scope", Text, nullable=False),
+    Column("last_refreshed_at", _MOMENT, nullable=True),  # NULL: never collected to the end
+    Column("created_at", _MOMENT, nullable=False),
+    Column("updated_at", _MOMENT, nullable=False),
+)
+
+assets = Table(
+    "assets",
+    metadata,
+    _user_id(),
+    Column("id", Text, primary_key=True),
+    Column("org_code", String(10), nullable=False),
+    Column("industry", String(16), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("number_masked", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("balance_amount", Numeric, nullable=True),
+    Column("balance_currency", String(3), nullable=True),
+    Column("as_of", _MOMENT, nullable=False),
+    Column("details", JSONB, nullable=False),
+    CheckConstraint("(balance_amount IS NULL) = (balance_currency IS NULL)", name="balance_whole"),
+    Index("assets_user_id_org_code_idx", "user_id", "org_code"),
+)
