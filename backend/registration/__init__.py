@@ -1,0 +1,1 @@
+"""A person connects providers: rules (`model`, `decisions`), deeds (`handling`, `signing`, `collecting`), HTTP (`endpoints`)."""
