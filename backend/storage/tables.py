@@ -23,7 +23,7 @@ from sqlalchemy import (
     Text,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 metadata = MetaData(
     naming_convention={
@@ -107,7 +107,7 @@ registration_items = Table(
     Column("position", SmallInteger, nullable=False),  # the order in which the person chose
     Column("status", String(16), nullable=False),
     Column("run", Integer, nullable=False),  # the run in which it was last begun
-    Column("assets", Integer, nullable=False, server_default=text("0")),
+    Column("asset_ids", ARRAY(Text), nullable=False, server_default=text("'{}'")),  # every asset that it has shown
     Column("error_code", String(64), nullable=True),
     Column("retry_at", _MOMENT, nullable=True),  # deferred: when it is tried again
     Column("updated_at", _MOMENT, nullable=False),
@@ -152,6 +152,7 @@ links = Table(
     _user_id(),
     Column("org_code", String(10), primary_key=True),
     Column("status", String(16), nullable=False),  # active, consent_expired, revoked
+    Column("consent_tx_id", String(74), nullable=False),  # the consent that its tokens were given for
     Column("consent_ends_on", Date, nullable=False),
     Column("access_token_sealed", LargeBinary, nullable=True),
     Column("access_expires_at", _MOMENT, nullable=True),
