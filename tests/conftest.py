@@ -1,0 +1,91 @@
+"""The engines that every test may use: real PostgreSQL and real Valkey, started once per session, clean for each test."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+import redis
+
+from backend.engines import Engine, erase_postgres, start_postgres, start_valkey
+
+NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def engines_folder() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="moa-tests-"))
+    yield folder
+    erase_postgres(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def valkey(engines_folder: Path) -> Iterator[Engine]:
+    engine = start_valkey(engines_folder)
+    yield engine
+    engine.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres(engines_folder: Path) -> Iterator[Engine]:
+    engine = start_postgres(engines_folder)
+    yield engine
+    engine.stop()
+
+
+@pytest.fixture
+def valkey_url(valkey: Engine) -> str:
+    """An empty Valkey at a Unix socket."""
+    with redis.Redis.from_url(valkey.url) as client:
+        client.flushall()
+    return valkey.url
+
+
+@pytest.fixture(scope="session")
+async def migrated_template(postgres: Engine) -> str:
+    """The name of a database with the newest schema and no rows; migrated once, copied for each test."""
+    from backend.storage.migrations import migrate  # noqa: PLC0415  # only tests that want tables need it
+
+    await _run(postgres, "CREATE DATABASE migrated")
+    await migrate(_url(postgres, "migrated"))
+    return "migrated"
+
+
+@pytest.fixture
+async def database_url(postgres: Engine, migrated_template: str) -> AsyncIterator[str]:
+    """A fresh database with the newest schema."""
+    async for url in _database(postgres, migrated_template):
+        yield url
+
+
+@pytest.fixture
+async def empty_database_url(postgres: Engine) -> AsyncIterator[str]:
+    """A fresh database without any table."""
+    async for url in _database(postgres, "template1"):
+        yield url
+
+
+async def _database(postgres: Engine, template: str) -> AsyncIterator[str]:
+    name = f"test_{next(NUMBERS)}"
+    await _run(postgres, f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield _url(postgres, name)
+    await _run(postgres, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _url(postgres: Engine, database: str) -> str:
+    return urlsplit(postgres.url)._replace(path=f"/{database}").geturl()
+
+
+async def _run(postgres: Engine, statement: str) -> None:
+    connection = await asyncpg.connect(postgres.url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
