@@ -58,6 +58,7 @@ class Settings(BaseSettings):
     client_id: str = Field(default="moa-sandbox-client", description="client id registered at the portal")
     client_secret: SecretStr = Field(default=SecretStr("moa-sandbox-secret"), description="client secret registered at the portal")
     service_id: str = Field(default="moa", description="service id sent with a token request (auth 002)")
+    app_scheme_url: str = Field(default="moa://signature", description="where the CA's app sends the person back after signing")
     user_ci: Literal["claim", "derived"] = Field(
         default="derived", description="`claim`: the JWT must carry user_ci; `derived`: invented from `sub` when absent (sandbox)"
     )

@@ -1,0 +1,173 @@
+"""The provider directory: the only place that knows an address.
+
+In: a TOML file with one `[ca]` table and `[[providers]]` entries, fields as in `contract.Provider` and `contract.CertificationAuthority`.
+Out: a frozen `Directory`. A fault is one plain line that names file, entry and field; nothing is guessed and nothing unknown is ignored.
+Addresses are https and public, unless the entry says `allow_private = true` (the sandbox does); names are judged again when they resolve.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+from msgspec import Struct
+
+from backend.errors import MoaError
+from backend.providers.contract import CertificationAuthority, Provider
+from backend.settings import Settings
+
+BUILT_IN = Path(__file__).with_name("providers.toml")
+
+_ORG_CODE = re.compile(r"[A-Za-z0-9]{10}")
+_VERSION = re.compile(r"v[1-9][0-9]{0,2}")
+_WINDOW = re.compile(r"([01][0-9]|2[0-3])[03]0:(([01][0-9]|2[0-3])[03]0|2400)")  # np_time, steps of half an hour
+_PRIVATE_NAMES = ("localhost", ".localhost", ".local", ".internal", ".home.arpa")
+
+Entry = TypeVar("Entry", Provider, CertificationAuthority)
+
+
+class DirectoryFault(MoaError):
+    """The directory can't be used; the message is one line for the operator."""
+
+
+class Directory(Struct, frozen=True):
+    """Every institution that Moa may call."""
+
+    ca: CertificationAuthority
+    by_org_code: Mapping[str, Provider]
+
+    @property
+    def providers(self) -> tuple[Provider, ...]:
+        """All providers in the order of the file."""
+        return tuple(self.by_org_code.values())
+
+    def provider(self, org_code: str) -> Provider | None:
+        """None: unknown."""
+        return self.by_org_code.get(org_code)
+
+
+def directory_of(settings: Settings) -> Directory:
+    """The directory that the settings name; the built-in one points to the sandbox at `settings.sandbox_url`."""
+    if settings.providers_file is not None:
+        return load_directory(settings.providers_file)
+    return load_directory(BUILT_IN, origin=settings.sandbox_url)
+
+
+def load_directory(file: Path, *, origin: str | None = None) -> Directory:
+    """Reads and checks a directory file. `origin` (`http://host:port`) replaces the origin of every address. Raises `DirectoryFault`."""
+    try:
+        raw = tomllib.loads(file.read_text("utf-8"))
+    except OSError as exc:
+        raise DirectoryFault(f"{file}: cannot be read ({type(exc).__name__})") from exc
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise DirectoryFault(f"{file}: is not valid TOML ({exc})") from exc
+    try:
+        return _directory(raw, origin)
+    except _Fault as fault:
+        raise DirectoryFault(f"{file}: {fault}") from None
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address lies in the public internet. IPv4 inside IPv6 is judged as what it is."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    inner = getattr(ip, "ipv4_mapped", None) or getattr(ip, "sixtofour", None)
+    return (inner or ip).is_global and not ip.is_multicast
+
+
+class _Fault(Exception):
+    def __init__(self, entry: str, field: str, message: str) -> None:
+        super().__init__(f"{entry}: {field}: {message}")
+
+
+def _directory(raw: dict[str, Any], origin: str | None) -> Directory:
+    unknown = sorted(raw.keys() - {"ca", "providers"})
+    if unknown:
+        raise _Fault("top level", unknown[0], "is not a known table")
+    rows = raw.get("providers")
+    if not isinstance(rows, list) or not rows:
+        raise _Fault("top level", "providers", "at least one [[providers]] entry is needed")
+    ca = _entry(raw.get("ca"), CertificationAuthority, "[ca]", origin)
+    by_org_code: dict[str, Provider] = {}
+    for number, row in enumerate(rows, 1):
+        name = f"[[providers]] entry {number}"
+        provider = _entry(row, Provider, name, origin)
+        if provider.org_code in by_org_code or provider.org_code == ca.org_code:
+            raise _Fault(name, "org_code", f"{provider.org_code} is there twice")
+        by_org_code[provider.org_code] = provider
+    return Directory(ca, MappingProxyType(by_org_code))
+
+
+def _entry(row: object, kind: type[Entry], name: str, origin: str | None) -> Entry:
+    if not isinstance(row, dict):
+        raise _Fault(name, "entry", "a table is needed")
+    unknown = sorted(row.keys() - set(kind.__struct_fields__))
+    if unknown:
+        raise _Fault(name, unknown[0], "is not a known field")
+    try:
+        entry = msgspec.convert(row, kind)
+    except msgspec.ValidationError as exc:
+        message, _, at = str(exc).partition(" - at `$.")
+        raise _Fault(name, at.rstrip("`") or "entry", message) from None
+    _check(entry, name)
+    if isinstance(entry, Provider):
+        _check_provider(entry, name)
+    moved = msgspec.structs.replace(entry, base_url=_moved(entry.base_url, origin)) if origin else entry
+    _check_address(moved, name)
+    return moved
+
+
+def _check(entry: Provider | CertificationAuthority, name: str) -> None:
+    if not _ORG_CODE.fullmatch(entry.org_code):
+        raise _Fault(name, "org_code", "10 letters or digits are needed")
+    if not entry.name.strip() or len(entry.name) > 100:
+        raise _Fault(name, "name", "1 to 100 characters are needed")
+    if not _VERSION.fullmatch(entry.api_version):
+        raise _Fault(name, "api_version", "`v1`, `v2` … is needed")
+    if not 1 <= entry.max_connections <= 1000:
+        raise _Fault(name, "max_connections", "1 to 1000 is needed")
+
+
+def _check_provider(entry: Provider, name: str) -> None:
+    if entry.call_deadline is not None and not 0 < entry.call_deadline <= 300:
+        raise _Fault(name, "call_deadline", "more than 0 and at most 300 seconds are needed")
+    if len(entry.transfer_windows) > 3 or not all(_WINDOW.fullmatch(window) for window in entry.transfer_windows):
+        raise _Fault(name, "transfer_windows", "at most three `hhmm:hhmm` in steps of 30 minutes are allowed")
+
+
+def _check_address(entry: Provider | CertificationAuthority, name: str) -> None:
+    try:
+        url = urlsplit(entry.base_url)
+        host, _ = url.hostname, url.port
+    except ValueError:
+        raise _Fault(name, "base_url", "is not a URL") from None
+    if url.scheme not in {"http", "https"} or not host:
+        raise _Fault(name, "base_url", "https://host[:port][/path] is needed")
+    if url.username is not None or url.query or url.fragment or entry.base_url.endswith(("/", "?", "#")):
+        raise _Fault(name, "base_url", "user, query, fragment and trailing slash are not allowed")
+    if entry.allow_private:
+        return
+    if url.scheme != "https":
+        raise _Fault(name, "base_url", "https is needed (or allow_private = true)")
+    if _is_private(host):
+        raise _Fault(name, "base_url", "lies in a private network (allow_private = true would permit it)")
+
+
+def _is_private(host: str) -> bool:
+    """Whether the host is private as it is written; a name that only resolves to such an address is refused when it is called."""
+    try:
+        return not is_public(host)
+    except ValueError:
+        name = host.rstrip(".").lower()
+        return name.endswith(_PRIVATE_NAMES) or "." not in name
+
+
+def _moved(base_url: str, origin: str) -> str:
+    new = urlsplit(origin)
+    return urlunsplit((new.scheme, new.netloc, urlsplit(base_url).path, "", ""))
