@@ -1,0 +1,83 @@
+"""Assets: the newest state of everything a person owns or owes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from msgspec import Struct
+from sqlalchemy import RowMapping, text
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from backend.clock import iso
+from backend.events import Asset, AssetKind, Balance, Industry
+from backend.storage.tables import assets as table
+
+
+class AssetQuery(Struct, frozen=True, kw_only=True):
+    """Which assets; a filter that is None does not filter."""
+
+    limit: int
+    industry: str | None = None
+    org_code: str | None = None
+    after: tuple[str, str] | None = None  # (org_code, id) of the last one seen
+
+
+_LIST = text(
+    """
+    SELECT * FROM assets WHERE user_id = :user_id
+      AND (CAST(:industry AS text) IS NULL OR industry = :industry)
+      AND (CAST(:org_code AS text) IS NULL OR org_code = :org_code)
+      AND (CAST(:after_id AS text) IS NULL OR (org_code, id) > (:after_org, :after_id))
+    ORDER BY org_code, id LIMIT :limit
+    """
+)
+
+
+async def save(connection: AsyncConnection, user_id: str, assets: Sequence[Asset]) -> None:
+    """Replaces by id. An answer that is older than what is stored changes nothing."""
+    rows = [_row(user_id, asset) for asset in sorted(assets, key=lambda asset: asset.id)]
+    statement = upsert(table)
+    changed = {name: statement.excluded[name] for name in rows[0] if name not in {"user_id", "id"}}
+    over = statement.on_conflict_do_update(index_elements=["user_id", "id"], set_=changed, where=table.c.as_of <= statement.excluded.as_of)
+    await connection.execute(over, rows)
+
+
+async def listed(connection: AsyncConnection, user_id: str, query: AssetQuery) -> list[Asset]:
+    """This user's assets by provider, then id."""
+    after_org, after_id = query.after or (None, None)
+    values = {"industry": query.industry, "org_code": query.org_code, "after_org": after_org, "after_id": after_id, "limit": query.limit}
+    return [_asset(row) for row in (await connection.execute(_LIST, {"user_id": user_id, **values})).mappings()]
+
+
+def _row(user_id: str, asset: Asset) -> dict[str, object]:
+    return {
+        "user_id": user_id,
+        "id": asset.id,
+        "org_code": asset.org_code,
+        "industry": asset.industry.value,
+        "kind": asset.kind.value,
+        "name": asset.name,
+        "number_masked": asset.number_masked,
+        "status": asset.status,
+        "balance_amount": asset.balance.amount if asset.balance else None,
+        "balance_currency": asset.balance.currency if asset.balance else None,
+        "as_of": datetime.fromisoformat(asset.as_of),
+        "details": asset.details,
+    }
+
+
+def _asset(row: RowMapping) -> Asset:
+    return Asset(
+        id=row["id"],
+        org_code=row["org_code"],
+        industry=Industry(row["industry"]),
+        kind=AssetKind(row["kind"]),
+        name=row["name"],
+        number_masked=row["number_masked"],
+        status=row["status"],
+        balance=Balance(row["balance_amount"], row["balance_currency"]) if row["balance_currency"] else None,
+        as_of=iso(row["as_of"]),
+        details=row["details"],
+    )

@@ -1,0 +1,154 @@
+"""The outbox and its relay: facts leave PostgreSQL for the feeds, in order, and none is lost or doubled.
+
+In: events numbered by `publish` inside the transaction that made them. Out: appends to each user's feed, then the rows go.
+Any number of relays may race: the feed accepts offset n+1 only after n and ignores what it has, so order needs no lock here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import structlog
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from backend.errors import EngineUnavailable
+from backend.events import Appended, Event, Gap
+from backend.storage.database import Database
+
+Entry = tuple[int, bytes]  # offset in the user's feed, EVENT
+
+SWEPT_AFTER = timedelta(seconds=1)  # a row that lies so long was left behind by whoever wrote it
+_BATCH = 500
+_USERS = 200
+_FLUSH_SECONDS = 0.1
+
+log = structlog.get_logger()
+
+
+class FeedLog(Protocol):
+    """Where events go."""
+
+    async def append(self, user_id: str, entries: Sequence[Entry], *, rebase: bool = False) -> Appended | Gap: ...
+
+
+_NUMBER = text("UPDATE users SET feed_offset = feed_offset + :count WHERE user_id = :user_id RETURNING feed_offset")
+_WRITE = text(
+    """
+    INSERT INTO outbox (user_id, "offset", event, created_at)
+    SELECT :user_id, n, e, :now FROM unnest(CAST(:offsets AS bigint[]), CAST(:events AS bytea[])) AS row(n, e)
+    """
+)
+_WAITING = text('SELECT "offset", event FROM outbox WHERE user_id = :user_id AND "offset" > :after ORDER BY "offset" LIMIT :limit')
+_LEFT_BEHIND = text("SELECT user_id FROM outbox WHERE created_at < :before GROUP BY user_id ORDER BY min(created_at) LIMIT :limit")
+_DELETE = text(
+    """
+    DELETE FROM outbox USING unnest(CAST(:users AS text[]), CAST(:offsets AS bigint[])) AS done(user_id, top)
+    WHERE outbox.user_id = done.user_id AND outbox."offset" <= done.top
+    """
+)
+_RELAYED = text(
+    """
+    SELECT coalesce((SELECT min("offset") - 1 FROM outbox WHERE user_id = :user_id),
+                    (SELECT feed_offset FROM users WHERE user_id = :user_id), 0)
+    """
+)
+
+
+async def publish(connection: AsyncConnection, user_id: str, events: Sequence[Event], now: datetime) -> list[Entry]:
+    """Numbers the events and writes them, in the caller's transaction. The user's row stays locked until its commit."""
+    last = (await connection.execute(_NUMBER, {"user_id": user_id, "count": len(events)})).scalar_one()
+    first = last - len(events) + 1
+    entries = [(first + place, event.encode()) for place, event in enumerate(events)]
+    offsets, encoded = [offset for offset, _ in entries], [event for _, event in entries]
+    await connection.execute(_WRITE, {"user_id": user_id, "offsets": offsets, "events": encoded, "now": now})
+    return entries
+
+
+class Relay:
+    """Hands events over to the feeds. `push` right after a commit, `sweep` each second for what was left behind."""
+
+    def __init__(self, *, database: Database, feed: FeedLog) -> None:
+        self._database = database
+        self._feed = feed
+        self._done: dict[str, int] = {}  # user -> highest offset that the feed has; bounded by the users of one flush
+        self._flushing: asyncio.Task[None] | None = None
+
+    async def push(self, user_id: str, entries: Sequence[Entry]) -> None:
+        """Appends what was just committed. Never raises: what does not succeed now stays in the outbox for the sweep."""
+        try:
+            match await self._feed.append(user_id, entries):
+                case Appended():
+                    self._delete_soon(user_id, entries[-1][0])
+                case Gap():  # what lies before was committed, and not relayed yet
+                    await self._catch_up(user_id)
+        except EngineUnavailable as exc:
+            log.info("relay.postponed", engine=exc.engine, events=len(entries))
+
+    async def sweep(self, now: datetime) -> int:
+        """Relays what lies for longer than `SWEPT_AFTER`; returns for how many users."""
+        async with self._database.reading() as connection:
+            values = {"before": now - SWEPT_AFTER, "limit": _USERS}
+            users = list((await connection.execute(_LEFT_BEHIND, values)).scalars())
+        for user_id in users:
+            await self._catch_up(user_id)
+        return len(users)
+
+    async def relayed(self, user_id: str) -> int:
+        """Up to which offset nothing waits: where a feed that Valkey does not know begins. 0 for an unknown user."""
+        async with self._database.reading() as connection:
+            return int((await connection.execute(_RELAYED, {"user_id": user_id})).scalar_one())
+
+    async def _catch_up(self, user_id: str) -> None:
+        """Sends everything of this user that the outbox holds, in order.
+
+        Rows leave the outbox only after the feed took them. So when the feed misses what lies before the lowest row,
+        Valkey lost its tail: the feed starts anew from here, and its readers are told.
+        """
+        after = 0
+        while entries := await self._waiting(user_id, after):
+            if isinstance(await self._feed.append(user_id, entries), Gap):
+                await self._feed.append(user_id, entries, rebase=True)
+            after = entries[-1][0]
+            self._delete_soon(user_id, after)
+
+    async def _waiting(self, user_id: str, after: int) -> list[Entry]:
+        async with self._database.reading() as connection:
+            rows = await connection.execute(_WAITING, {"user_id": user_id, "after": after, "limit": _BATCH})
+            return [(row.offset, bytes(row.event)) for row in rows]
+
+    def _delete_soon(self, user_id: str, offset: int) -> None:
+        self._done[user_id] = max(offset, self._done.get(user_id, 0))
+        if self._flushing is None or self._flushing.done():
+            self._flushing = asyncio.create_task(self._flush_later())
+
+    async def _flush_later(self) -> None:
+        await asyncio.sleep(_FLUSH_SECONDS)
+        try:
+            await self.flush()
+        except EngineUnavailable as exc:
+            log.info("outbox.flush_postponed", engine=exc.engine)
+
+    async def flush(self) -> None:
+        """Deletes what the feeds have. A lost delete costs a repeated append, which the feed ignores, so it need not be durable."""
+        done, self._done = self._done, {}
+        if not done:
+            return
+
+        async def delete(connection: AsyncConnection) -> None:
+            await connection.execute(text("SET LOCAL synchronous_commit = off"))
+            await connection.execute(_DELETE, {"users": list(done), "offsets": list(done.values())})
+
+        await self._database.transaction(delete)
+
+    async def close(self) -> None:
+        """Flushes a last time."""
+        if self._flushing is not None:
+            self._flushing.cancel()
+        try:
+            await self.flush()
+        except EngineUnavailable as exc:
+            log.info("outbox.flush_postponed", engine=exc.engine)
