@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import bindparam, insert, text, update
+from sqlalchemy import RowMapping, bindparam, insert, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from backend.storage.tables import consent_history
 from backend.storage.tables import consents as table
 
-Row = Mapping[str, Any]
+Values = Mapping[str, Any]  # columns to write
 
 _OF_RUN = text("SELECT * FROM consents WHERE user_id = :user_id AND registration_id = :registration_id AND run = :run")
 _SIGNED = text(
@@ -39,7 +39,7 @@ _SIGN = (
 )
 
 
-async def ask(connection: AsyncConnection, rows: Sequence[Row]) -> None:
+async def ask(connection: AsyncConnection, rows: Sequence[Values]) -> None:
     """Writes the consents of a signature request, over those of an earlier run."""
     statement = upsert(table)
     kept = {name: statement.excluded[name] for name in ("run", "tx_id", "ca_code", "document_sealed", "ends_on", "created_at")}
@@ -49,7 +49,7 @@ async def ask(connection: AsyncConnection, rows: Sequence[Row]) -> None:
     await connection.execute(over, rows)
 
 
-async def asked(connection: AsyncConnection, user_id: str, registration_id: str, run: int) -> Sequence[Row]:
+async def asked(connection: AsyncConnection, user_id: str, registration_id: str, run: int) -> Sequence[RowMapping]:
     """What the person was asked to sign in this run."""
     values = {"user_id": user_id, "registration_id": registration_id, "run": run}
     return (await connection.execute(_OF_RUN, values)).mappings().all()
@@ -64,7 +64,7 @@ async def sign(connection: AsyncConnection, user_id: str, registration_id: str, 
     await connection.execute(_SIGN, rows)
 
 
-async def signed(connection: AsyncConnection, user_id: str, registration_id: str, org_code: str, today: date) -> Row | None:
+async def signed(connection: AsyncConnection, user_id: str, registration_id: str, org_code: str, today: date) -> RowMapping | None:
     """The signed consent for one provider that has not ended; None: there is none."""
     values = {"user_id": user_id, "registration_id": registration_id, "org_code": org_code, "today": today}
     return (await connection.execute(_SIGNED, values)).mappings().one_or_none()

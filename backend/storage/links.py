@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import text, update
+from sqlalchemy import RowMapping, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from backend.storage.tables import links as table
 
-Row = Mapping[str, Any]
+Values = Mapping[str, Any]  # columns to write
 
 _FIND = text("SELECT * FROM links WHERE user_id = :user_id AND org_code = :org_code")
 _USABLE = text(
@@ -23,14 +23,14 @@ _USABLE = text(
 )
 
 
-async def save(connection: AsyncConnection, row: Row) -> None:
+async def save(connection: AsyncConnection, row: Values) -> None:
     """Makes or replaces the one link of (user, provider). When it was made is kept."""
     statement = upsert(table)
     kept = {name: statement.excluded[name] for name in row if name not in {"user_id", "org_code", "created_at"}}
     await connection.execute(statement.on_conflict_do_update(index_elements=["user_id", "org_code"], set_=kept), row)
 
 
-async def find(connection: AsyncConnection, user_id: str, org_code: str) -> Row | None:
+async def find(connection: AsyncConnection, user_id: str, org_code: str) -> RowMapping | None:
     """The link; None: this user has none at this provider."""
     return (await connection.execute(_FIND, {"user_id": user_id, "org_code": org_code})).mappings().one_or_none()
 

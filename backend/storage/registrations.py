@@ -10,13 +10,13 @@ from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import bindparam, insert, text, update
+from sqlalchemy import RowMapping, bindparam, insert, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from backend.storage.tables import registration_items as items_table
 from backend.storage.tables import registrations as table
 
-Row = Mapping[str, Any]
+Values = Mapping[str, Any]  # columns to write
 
 
 class Page(Struct, frozen=True):
@@ -64,13 +64,13 @@ _UNCOLLECTED = text(
 )
 
 
-async def add(connection: AsyncConnection, registration: Row, items: Sequence[Row]) -> None:
+async def add(connection: AsyncConnection, registration: Values, items: Sequence[Values]) -> None:
     """Writes a new registration with its items."""
     await connection.execute(insert(table), registration)
     await connection.execute(insert(items_table), items)
 
 
-async def load(connection: AsyncConnection, user_id: str, registration_id: str) -> tuple[Row, Sequence[Row]] | None:
+async def load(connection: AsyncConnection, user_id: str, registration_id: str) -> tuple[RowMapping, Sequence[RowMapping]] | None:
     """The registration's row and its items' rows in the order of choice; None: this user has no such registration."""
     row = (await connection.execute(_LOAD, {"user_id": user_id, "id": registration_id})).mappings().one_or_none()
     if row is None:
@@ -78,17 +78,17 @@ async def load(connection: AsyncConnection, user_id: str, registration_id: str) 
     return row, (await connection.execute(_ITEMS, {"user_id": user_id, "ids": [registration_id]})).mappings().all()
 
 
-async def listed(connection: AsyncConnection, user_id: str, page: Page) -> Sequence[tuple[Row, Sequence[Row]]]:
+async def listed(connection: AsyncConnection, user_id: str, page: Page) -> Sequence[tuple[RowMapping, Sequence[RowMapping]]]:
     """This user's registrations, newest first."""
     values = {"user_id": user_id, "before": page.before, "limit": page.limit}
     rows = (await connection.execute(_LIST, values)).mappings().all()
-    items: dict[str, list[Row]] = {row["id"]: [] for row in rows}
+    items: dict[str, list[RowMapping]] = {row["id"]: [] for row in rows}
     for item in (await connection.execute(_ITEMS, {"user_id": user_id, "ids": list(items)})).mappings():
         items[item["registration_id"]].append(item)
     return [(row, items[row["id"]]) for row in rows]
 
 
-async def change(connection: AsyncConnection, user_id: str, registration_id: str, changes: Row) -> None:
+async def change(connection: AsyncConnection, user_id: str, registration_id: str, changes: Values) -> None:
     """Writes the named columns of one registration."""
     where = (table.c.user_id == user_id) & (table.c.id == registration_id)
     await connection.execute(update(table).where(where).values(**changes))
@@ -112,7 +112,7 @@ _CHANGE_ITEM = (
 )
 
 
-async def change_items(connection: AsyncConnection, user_id: str, registration_id: str, changed: Mapping[str, Row]) -> None:
+async def change_items(connection: AsyncConnection, user_id: str, registration_id: str, changed: Mapping[str, Values]) -> None:
     """Writes whole items by org_code."""
     if changed:
         rows = [{"of_user": user_id, "of_registration": registration_id, "of_org": org_code, **row} for org_code, row in changed.items()]
