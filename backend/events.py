@@ -265,18 +265,3 @@ class RegistrationCompleted(Fact, frozen=True, kw_only=True):
 
     def data(self) -> object:
         return {"status": self.status}
-
-
-# --- what a feed answers to an append ----------------------------------------------------------------------------------
-
-
-class Appended(Struct, frozen=True):
-    """The feed has every entry now; `position` is its top."""
-
-    position: Position
-
-
-class Gap(Struct, frozen=True):
-    """Nothing beyond the hole was taken: the feed's top is `top`, and the first entry that it misses is `top + 1`."""
-
-    top: int
