@@ -265,3 +265,15 @@ class RegistrationCompleted(Fact, frozen=True, kw_only=True):
 
     def data(self) -> object:
         return {"status": self.status}
+
+
+class Appended(Struct, frozen=True):
+    """A feed has every entry that was handed over, or had it before; `position` is its top."""
+
+    position: Position
+
+
+class Gap(Struct, frozen=True):
+    """A feed ends at `top`, and the first entry that was handed over is not `top` + 1: send what lies between first."""
+
+    top: int
