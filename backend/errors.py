@@ -9,6 +9,7 @@
         ├── ProviderBusy             429: come back later                    retry    ours
         ├── ProviderResting          50008: planned maintenance              deferred nobody's
         ├── ConsentRequired          token or consent is no longer good      sign     the person's
+        │   └── TokenRejected           40101: a fresh token may still do      refresh  nobody's
         └── ProviderRefused          any other 4xx                           no       ours
 
 No exception of httpx, redis, SQLAlchemy or msgspec travels inward past the room that met it: `raise ProviderTimeout(org_code) from exc`.
@@ -129,6 +130,7 @@ class Trouble(StrEnum):
     RESTING = "provider_resting"
     CONSENT_REQUIRED = "consent_required"
     REFUSED = "provider_refused"
+    INTERNAL = "internal_error"  # our own fault, three times in a row
 
 
 class UserAction(StrEnum):
@@ -166,6 +168,9 @@ ITEM_ERRORS: dict[Trouble, ItemError] = {
     ),
     Trouble.CONSENT_REQUIRED: ItemError(
         Trouble.CONSENT_REQUIRED, "다시 동의가 필요합니다", "The consent is no longer valid. Sign again.", True, UserAction.SIGN_AGAIN
+    ),
+    Trouble.INTERNAL: ItemError(
+        Trouble.INTERNAL, "일시적인 오류입니다", "Something is wrong on our side. Try again later.", True, UserAction.RETRY
     ),
     Trouble.REFUSED: ItemError(
         Trouble.REFUSED,
@@ -216,6 +221,10 @@ class ProviderResting(ProviderError):
 
 class ConsentRequired(ProviderError):
     TROUBLE = Trouble.CONSENT_REQUIRED
+
+
+class TokenRejected(ConsentRequired):
+    """The access token was not taken (40101): refresh it once before the person is asked."""
 
 
 class ProviderRefused(ProviderError):

@@ -90,6 +90,7 @@ registrations = Table(
     Column("sign_web_url", Text, nullable=True),
     Column("sign_ios_url", Text, nullable=True),
     Column("sign_aos_url", Text, nullable=True),
+    Column("sign_expires_at", _MOMENT, nullable=True),  # as the requested signature tells it
     Column("sign_before", _MOMENT, nullable=False),  # when an unsigned run expires
     Column("request_id", String(64), nullable=False),  # of the request that began this run
     Column("created_at", _MOMENT, nullable=False),

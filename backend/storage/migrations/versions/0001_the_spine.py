@@ -94,6 +94,7 @@ def upgrade() -> None:
         sa.Column("sign_web_url", sa.Text(), nullable=True),
         sa.Column("sign_ios_url", sa.Text(), nullable=True),
         sa.Column("sign_aos_url", sa.Text(), nullable=True),
+        sa.Column("sign_expires_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("sign_before", sa.DateTime(timezone=True), nullable=False),
         sa.Column("request_id", sa.String(length=64), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),

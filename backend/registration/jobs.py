@@ -1,0 +1,32 @@
+"""The jobs of a registration by name and id. RULE: pure.
+
+The id says what a job works on, and nothing of how often: a job that waits or runs refuses its double, so the sweeper may ask
+for everything that is open, again and again.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from backend.jobs.queue import JSON, Job
+
+SIGN = "sign"
+COLLECT = "collect"
+
+
+def sign_job(user_id: str, registration_id: str, run: int, *, request_id: str) -> Job:
+    """Brings this run's signature to its end."""
+    kwargs: dict[str, JSON] = {"user_id": user_id, "registration_id": registration_id, "run": run, "request_id": request_id}
+    return Job(SIGN, kwargs, f"{SIGN}:{registration_id}:{run}")
+
+
+def collect_job(user_id: str, registration_id: str, org_code: str, run: int, *, request_id: str, run_at: datetime | None = None) -> Job:
+    """Collects one provider. `run_at` None: at once."""
+    kwargs: dict[str, JSON] = {
+        "user_id": user_id,
+        "registration_id": registration_id,
+        "org_code": org_code,
+        "run": run,
+        "request_id": request_id,
+    }
+    return Job(COLLECT, kwargs, f"{COLLECT}:{registration_id}:{org_code}:{run}", run_at)
