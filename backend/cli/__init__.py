@@ -1,0 +1,160 @@
+"""The command `moa`: one function per command, each imports what it needs when it is called.
+
+In: arguments and the settings. Out: lines for a person on stdout, or one plain line on stderr and exit code 1 (2 for wrong usage).
+Nothing is decided here; `up.py` keeps the whole system, `serving.py` one process of it.
+"""
+
+# ruff: noqa: PLC0415  # imports inside the commands keep the start of each one fast
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+app = typer.Typer(
+    name="moa",
+    help="Connects all financial institutions of a person at once.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Data = Annotated[Path | None, typer.Option("--data", help="Folder of the running system. [default: MOA_DATA or .moa]", show_default=False)]
+Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free one.", show_default=False)]
+Listener = Annotated[int | None, typer.Option("--fd", hidden=True)]  # an open listening socket, inherited
+Parent = Annotated[int | None, typer.Option("--parent", hidden=True)]  # end when this process ends
+
+
+def main() -> None:
+    """Entry point. A user's mistake is one line, never a traceback."""
+    from backend.cli.mistakes import as_line
+
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except TyperException as exc:
+        print(as_line(exc) if exc.exit_code != 2 else f"{as_line(exc)} `moa --help` lists what there is.", file=sys.stderr)
+        sys.exit(exc.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(1)
+    except Exception as exc:
+        line = as_line(exc)
+        if line is None:
+            raise
+        print(line, file=sys.stderr)
+        sys.exit(1)
+
+
+@app.command()
+def up(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the first API; the others follow. 0: any free ones.")] = 8000,
+    sandbox_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the sandbox. 0: any free one.")] = 8900,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Interactive workers.")] = 1,
+    apis: Annotated[int, typer.Option(min=1, max=64, help="API processes.")] = 1,
+    sandbox: Annotated[bool, typer.Option("--sandbox/--no-sandbox", help="Whether to start invented institutions.")] = True,
+    data: Data = None,
+) -> None:
+    """Starts everything, says `ready http://…`, runs until Ctrl-C."""
+    from backend.cli.up import Wanted, run
+
+    run(Wanted(data=data, port=port, sandbox_port=sandbox_port, workers=workers, apis=apis, sandbox=sandbox))
+
+
+@app.command()
+def api(port: Port = None, data: Data = None, fd: Listener = None, parent: Parent = None) -> None:
+    """Serves the HTTP API, the feed and the page."""
+    from backend.cli.serving import run_api
+
+    run_api(data, port=port, fd=fd, parent=parent)
+
+
+@app.command()
+def worker(
+    queue: Annotated[str, typer.Option(help="interactive or batch")] = "interactive", data: Data = None, parent: Parent = None
+) -> None:
+    """Runs the jobs of one queue."""
+    from backend.cli.serving import run_worker
+
+    if queue not in {"interactive", "batch"}:
+        raise typer.BadParameter("choose interactive or batch", param_hint="--queue")
+    run_worker(data, queue=queue, parent=parent)
+
+
+@app.command()
+def coordinator(data: Data = None, parent: Parent = None) -> None:
+    """Decides for all nodes which providers may be called."""
+    from backend.cli.serving import run_coordinator
+
+    run_coordinator(data, parent=parent)
+
+
+@app.command()
+def sandbox(port: Port = None, data: Data = None, fd: Listener = None, parent: Parent = None) -> None:
+    """Serves the invented CA and providers."""
+    from backend.cli.serving import run_sandbox
+
+    run_sandbox(data, port=port, fd=fd, parent=parent)
+
+
+@app.command()
+def migrate(data: Data = None) -> None:
+    """Brings the database to the newest schema."""
+    import asyncio
+
+    from backend.cli.running import database_url, settings_of
+    from backend.storage.migrations import migrate as bring_up_to_date
+
+    asyncio.run(bring_up_to_date(database_url(settings_of(data))))
+    print("the schema is the newest")
+
+
+@app.command()
+def token(
+    user: Annotated[str, typer.Option(help="Whom the token stands for.")],
+    ops: Annotated[bool, typer.Option("--ops", help="Also an operator.")] = False,
+    ttl: Annotated[int, typer.Option(min=1, max=366 * 86400, help="Seconds until it expires.")] = 3600,
+    data: Data = None,
+) -> None:
+    """Prints a development JWT."""
+    from backend.cli.running import settings_of
+    from backend.cli.tokens import development_token
+    from backend.clock import SystemClock
+
+    print(development_token(settings_of(data), user=user, ops=ops, ttl=ttl, now=SystemClock().now()))
+
+
+@app.command()
+def register(
+    user: Annotated[str, typer.Option(help="Who registers.")],
+    providers: Annotated[
+        str | None, typer.Option(help="Organisation codes with commas between. [default: all]", show_default=False)
+    ] = None,
+    url: Annotated[str | None, typer.Option(help="Where the API is. [default: the running system's]", show_default=False)] = None,
+    transport: Annotated[str, typer.Option(help="websocket, sse or poll")] = "websocket",
+    data: Data = None,
+) -> None:
+    """Registers a person and shows each result as it arrives."""
+    from backend.cli.register import register as run
+
+    run(user=user, providers=providers, url=url, transport=transport, data=data)
+
+
+@app.command()
+def doctor(data: Data = None) -> None:
+    """Checks what the system rests on and says what to mend."""
+    from backend.cli.doctor import examine
+
+    if not examine(data):
+        raise typer.Exit(1)
+
+
+@app.command()
+def settings(data: Data = None) -> None:
+    """Lists every setting with its default, its value and what it is for."""
+    from backend.cli.listing import show_settings
+
+    show_settings(data)

@@ -1,0 +1,44 @@
+"""What a command must know of the running system: its settings, and where its engines are.
+
+In: `--data`. Out: settings, URLs; or a `NotRunning` whose line says what to do.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from backend.errors import MoaError
+from backend.settings import Settings, load_settings
+
+
+class NotRunning(MoaError):
+    """Nothing runs there. The message is one plain line."""
+
+
+def settings_of(data: Path | None) -> Settings:
+    """The settings as every command reads them. Raises `pydantic.ValidationError`."""
+    return load_settings(data)
+
+
+def database_url(settings: Settings) -> str:
+    """Where PostgreSQL is. Raises `NotRunning`."""
+    return _found(settings.database_url, "PostgreSQL", "MOA_DATABASE_URL", settings.data)
+
+
+def valkey_url(settings: Settings) -> str:
+    """Where Valkey is. Raises `NotRunning`."""
+    return _found(settings.valkey_url, "Valkey", "MOA_VALKEY_URL", settings.data)
+
+
+def need_engines(settings: Settings) -> None:
+    """Raises `NotRunning` unless both engines are known."""
+    database_url(settings)
+    valkey_url(settings)
+
+
+def _found(url: SecretStr | None, engine: str, variable: str, data: Path) -> str:
+    if url is None:
+        raise NotRunning(f"no {engine} is known: `moa up` is not running in {data.absolute()}; start it, or set {variable}")
+    return url.get_secret_value()

@@ -1,0 +1,125 @@
+"""One process of the system: the API or the sandbox under uvicorn, a worker, the coordinator.
+
+In: settings, sometimes a listening socket that `moa up` opened. Out: exit code 0 after SIGTERM or Ctrl-C, when everything is drained.
+No process here starts another one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Coroutine
+from pathlib import Path
+
+import uvicorn
+import uvloop
+from starlette.applications import Starlette
+
+from backend.cli.leash import hold
+from backend.cli.running import need_engines, settings_of
+from backend.errors import MoaError
+
+LARGEST_MESSAGE = 64 * 1024  # bytes of one WebSocket message from a client
+BACKLOG = 2048
+
+
+class PortTaken(MoaError):
+    """Somebody else listens there. The message is one plain line."""
+
+
+class DrainingServer(uvicorn.Server):
+    """uvicorn closes all sockets at once when it is told to end; this one lets the application say goodbye first.
+
+    If the application has an `app.state.drain` (a coroutine function), it is awaited before uvicorn stops, for `drain_seconds` at most.
+    """
+
+    def __init__(self, config: uvicorn.Config, app: Starlette, drain_seconds: float) -> None:
+        super().__init__(config)
+        self._app, self._drain_seconds = app, drain_seconds
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        drain = getattr(self._app.state, "drain", None)
+        if drain is not None and not self.force_exit:
+            await asyncio.wait({asyncio.ensure_future(drain())}, timeout=self._drain_seconds)
+        await super().shutdown(sockets)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """An open listening socket. Raises `PortTaken`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as exc:
+        raise PortTaken(f"port {port} on {host} cannot be had ({exc.strerror}); free it, or choose another port") from exc
+
+
+def run_api(data: Path | None, *, port: int | None, fd: int | None, parent: int | None) -> None:
+    hold(parent)
+    settings = settings_of(data)
+    need_engines(settings)
+    listener = _listener(fd, settings.host, settings.port if port is None else port)
+    from backend.app import create_app  # noqa: PLC0415  # heavy, and only this process needs it
+
+    _serve(create_app(settings), listener, drain_seconds=settings.drain_seconds)
+
+
+def run_sandbox(data: Path | None, *, port: int | None, fd: int | None, parent: int | None) -> None:
+    hold(parent)
+    settings = settings_of(data)
+    listener = _listener(fd, settings.host, settings.sandbox_port if port is None else port)
+    from backend.providers.sandbox.app import create_app  # noqa: PLC0415  # only this process needs it
+    from backend.providers.sandbox.options import SandboxOptions  # noqa: PLC0415
+
+    _serve(create_app(SandboxOptions.of(settings)), listener, drain_seconds=1.0)
+
+
+def run_worker(data: Path | None, *, queue: str, parent: int | None) -> None:
+    hold(parent)
+    settings = settings_of(data)
+    need_engines(settings)
+    from backend.services import run_worker  # noqa: PLC0415
+
+    _run(run_worker(settings, queue))
+
+
+def run_coordinator(data: Path | None, *, parent: int | None) -> None:
+    hold(parent)
+    settings = settings_of(data)
+    need_engines(settings)
+    from backend.services import run_coordinator  # noqa: PLC0415
+
+    _run(run_coordinator(settings))
+
+
+def _listener(fd: int | None, host: str, port: int) -> socket.socket:
+    return listen(host, port) if fd is None else socket.socket(fileno=fd)
+
+
+def _serve(app: Starlette, listener: socket.socket, *, drain_seconds: float) -> None:
+    config = uvicorn.Config(
+        app,
+        ws="websockets-sansio",
+        ws_max_size=LARGEST_MESSAGE,
+        ws_per_message_deflate=False,
+        loop="uvloop",
+        http="httptools",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=max(1, round(drain_seconds)),
+    )
+    # uvicorn raises the signal that ended it once more when it is done; with these, that is exit code 0.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    server = DrainingServer(config, app, drain_seconds)
+    server.run(sockets=[listener])
+    if not server.started:
+        raise SystemExit(1)
+
+
+def _run(work: Coroutine[object, object, None]) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(work)
