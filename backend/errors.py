@@ -9,7 +9,6 @@
         ├── ProviderBusy             429: come back later                    retry    ours
         ├── ProviderResting          50008: planned maintenance              deferred nobody's
         ├── ConsentRequired          token or consent is no longer good      sign     the person's
-        │   └── TokenRejected           40101: a fresh token may still do      refresh  nobody's
         └── ProviderRefused          any other 4xx                           no       ours
 
 No exception of httpx, redis, SQLAlchemy or msgspec travels inward past the room that met it: `raise ProviderTimeout(org_code) from exc`.
@@ -221,10 +220,6 @@ class ProviderResting(ProviderError):
 
 class ConsentRequired(ProviderError):
     TROUBLE = Trouble.CONSENT_REQUIRED
-
-
-class TokenRejected(ConsentRequired):
-    """The access token was not taken (40101): refresh it once before the person is asked."""
 
 
 class ProviderRefused(ProviderError):
