@@ -94,6 +94,19 @@ async def change(connection: AsyncConnection, user_id: str, registration_id: str
     await connection.execute(update(table).where(where).values(**changes))
 
 
+_REQUEST = text(
+    """
+    SELECT sign_tx_id, cert_tx_id, sign_web_url AS web_url, sign_ios_url AS ios_app_scheme_url, sign_aos_url AS aos_app_scheme_url
+    FROM registrations WHERE user_id = :user_id AND id = :id
+    """
+)
+
+
+async def kept_request(connection: AsyncConnection, user_id: str, registration_id: str) -> RowMapping:
+    """What the CA answered to the last sign_request of this registration."""
+    return (await connection.execute(_REQUEST, {"user_id": user_id, "id": registration_id})).mappings().one()
+
+
 _CHANGE_ITEM = (
     update(items_table)
     .where(

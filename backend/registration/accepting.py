@@ -1,0 +1,200 @@
+"""What a client asks of registrations: begin, retry, cancel. Each answers after its commit and waits for nobody else.
+
+In: a checked request with its identity. Out: an `Answer` to send, or `Refused`. The work itself is left to jobs; should the queue be
+away, the sweeper finds the rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+
+from msgspec import Struct
+from sqlalchemy.ext.asyncio import AsyncConnection
+from ulid import ULID
+
+from backend.clock import KST, Clock
+from backend.errors import Problem, Refused
+from backend.events import Position, RegistrationStatus, to_json
+from backend.identity import Identity
+from backend.jobs.queue import Job
+from backend.providers.directory import Directory
+from backend.registration.decisions import Cancel, RecordAcceptance, Retry, decide, failed_providers
+from backend.registration.handling import Handled, Handling
+from backend.registration.jobs import collect_job, sign_job
+from backend.registration.model import MAX_PROVIDERS, Item, Registration
+from backend.registration.people import People
+from backend.registration.rows import new_rows
+from backend.registration.views import registration_view
+from backend.storage import consents, idempotency, links, registrations, users
+from backend.storage.database import Database
+from backend.storage.outbox import Entry, publish
+
+ACCEPTED = 202
+
+
+class Answer(Struct, frozen=True, kw_only=True):
+    """What the client gets."""
+
+    body: bytes
+    location: str
+    replayed: bool = False  # whether this is the first answer to the same Idempotency-Key
+
+
+class After(Struct, frozen=True):
+    """What is left to do once the answer is on its way: facts for the feed, jobs for the workers."""
+
+    user_id: str
+    entries: Sequence[Entry]
+    jobs: Sequence[Job]
+
+
+class Accepting:
+    """Begins, retries and cancels. `afterwards` takes what may happen after the answer; it must not raise or block."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        handling: Handling,
+        people: People,
+        directory: Callable[[], Directory],
+        position: Callable[[str], Awaitable[Position]],
+        afterwards: Callable[[After], None],
+        clock: Clock,
+        signature_ttl: timedelta,
+    ) -> None:
+        self._database = database
+        self._handling = handling
+        self._people = people
+        self._directory = directory
+        self._position = position
+        self._afterwards = afterwards
+        self._clock = clock
+        self._signature_ttl = signature_ttl
+
+    async def begin(self, identity: Identity, org_codes: tuple[str, ...], *, key: str | None, request_id: str) -> Answer:
+        """Accepts a registration; the same `key` with the same providers is answered as the first time."""
+        check_providers(org_codes, self._directory())
+        sealed = self._people.sealed(identity)
+        position = await self._position(identity.user_id)
+        digest = hashlib.sha256(to_json(org_codes)).digest()
+
+        async def deed(connection: AsyncConnection) -> tuple[Answer, After | None]:
+            now = self._clock.now()
+            await users.enter(connection, identity.user_id, person_sealed=sealed, now=now)
+            if key is not None and (first := await idempotency.find(connection, identity.user_id, key, now)):
+                return _replayed(first, digest), None
+            registration = self._new(identity.user_id, org_codes)
+            await registrations.add(connection, *new_rows(registration, request_id=request_id))
+            facts = decide(registration, RecordAcceptance(), now)
+            entries = await publish(connection, identity.user_id, [fact.event() for fact in facts], now)
+            answer = self._answer(registration, position)
+            if key is not None:
+                first = idempotency.FirstAnswer(body_digest=digest, status=ACCEPTED, location=answer.location, body=answer.body)
+                await idempotency.keep(connection, identity.user_id, key, first, now)
+            job = sign_job(identity.user_id, registration.id, registration.run, request_id=request_id)
+            return answer, After(identity.user_id, entries, [job])
+
+        answer, after = await self._database.transaction(deed)
+        if after is not None:
+            self._afterwards(after)
+        return answer
+
+    async def retry(self, identity: Identity, registration_id: str, *, request_id: str) -> Answer:
+        """Begins the failed providers again; asks for another signature only if one of them needs it."""
+        position = await self._position(identity.user_id)
+        before = await self._found(identity.user_id, registration_id)
+        unsigned = await self._unsigned(before)
+        begins = {"sign_before": self._clock.now() + self._signature_ttl, "request_id": request_id}
+
+        async def beside(connection: AsyncConnection) -> None:
+            await registrations.change(connection, identity.user_id, registration_id, begins)
+
+        handled = await self._handling.commit(identity.user_id, registration_id, Retry(unsigned), beside=beside)
+        registration = _changed(handled, Problem.NOTHING_TO_RETRY)
+        self._afterwards(After(identity.user_id, handled.entries, jobs_of(registration, request_id=request_id)))
+        return self._answer(registration, position)
+
+    async def cancel(self, identity: Identity, registration_id: str) -> Answer:
+        """Ends whatever has not ended."""
+        position = await self._position(identity.user_id)
+        handled = await self._handling.commit(identity.user_id, registration_id, Cancel())
+        registration = _changed(handled, Problem.NOTHING_TO_CANCEL)
+        self._afterwards(After(identity.user_id, handled.entries, []))
+        return self._answer(registration, position)
+
+    async def _found(self, user_id: str, registration_id: str) -> Registration:
+        registration = await self._handling.find(user_id, registration_id)
+        if registration is None:
+            raise Refused(Problem.NOT_FOUND)
+        return registration
+
+    async def _unsigned(self, registration: Registration) -> frozenset[str]:
+        """Failed providers that can be read neither by a link nor by a signed consent."""
+        failed = failed_providers(registration)
+        now = self._clock.now()
+        today = now.astimezone(KST).date()
+        async with self._database.reading() as connection:
+            linked = await links.usable(connection, registration.user_id, failed, today=today, now=now)
+            signed = await consents.signed_providers(connection, registration.user_id, registration.id, today)
+        return frozenset(failed) - linked - signed
+
+    def _new(self, user_id: str, org_codes: tuple[str, ...]) -> Registration:
+        now = self._clock.now()
+        return Registration(
+            user_id=user_id,
+            id=f"reg_{ULID.from_datetime(now)}",
+            created_at=now,
+            sign_before=now + self._signature_ttl,
+            items=tuple(Item(org_code=org_code) for org_code in org_codes),
+        )
+
+    def _answer(self, registration: Registration, position: Position) -> Answer:
+        view = registration_view(registration, self._directory(), position)
+        return Answer(body=to_json(view), location=f"/v1/registrations/{registration.id}")
+
+
+def check_providers(org_codes: tuple[str, ...], directory: Directory) -> None:
+    """Raises `Refused` with every fault at once: empty, too many, twice, unknown."""
+    if not org_codes:
+        raise Refused(Problem.VALIDATION_FAILED, errors=({"field": "providers", "message": "choose at least one provider"},))
+    if len(org_codes) > MAX_PROVIDERS:
+        message = f"choose at most {MAX_PROVIDERS} providers"
+        raise Refused(Problem.VALIDATION_FAILED, errors=({"field": "providers", "message": message},))
+    unknown = tuple(_fault(place, "unknown provider") for place, code in enumerate(org_codes) if directory.provider(code) is None)
+    if unknown:
+        raise Refused(Problem.UNKNOWN_PROVIDER, errors=unknown)
+    twice = tuple(_fault(place, "chosen twice") for place, code in enumerate(org_codes) if code in org_codes[:place])
+    if twice:
+        raise Refused(Problem.VALIDATION_FAILED, errors=twice)
+
+
+def jobs_of(registration: Registration, *, request_id: str) -> list[Job]:
+    """Everything that must run for this registration from here on."""
+    if registration.status is RegistrationStatus.SIGNING:
+        return [sign_job(registration.user_id, registration.id, registration.run, request_id=request_id)]
+    return [
+        collect_job(registration.user_id, registration.id, item.org_code, item.run, request_id=request_id)
+        for item in registration.items
+        if item.status == "waiting"
+    ]
+
+
+def _fault(place: int, message: str) -> dict[str, str]:
+    return {"field": f"providers[{place}]", "message": message}
+
+
+def _replayed(first: idempotency.FirstAnswer, digest: bytes) -> Answer:
+    if first.body_digest != digest:
+        raise Refused(Problem.IDEMPOTENCY_CONFLICT)
+    return Answer(body=first.body, location=first.location, replayed=True)
+
+
+def _changed(handled: Handled, otherwise: Problem) -> Registration:
+    if handled.registration is None:
+        raise Refused(Problem.NOT_FOUND)
+    if not handled.facts:
+        raise Refused(otherwise)
+    return handled.registration

@@ -1,0 +1,276 @@
+"""One provider of one registration: token, lists, details; each answer is stored and told as it arrives.
+
+In: (user, registration, provider, run). Out: `provider.*` facts, assets, the link. The first result waits for nothing but its own road;
+answers that come while one is being written go into the next transaction together. Whatever the provider does ends in a fact.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import structlog
+from msgspec import Struct
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from backend.clock import Clock
+from backend.errors import ProviderError, ProviderRefused, ProviderResting, ProviderTimeout, Trouble
+from backend.events import ProviderStatus
+from backend.jobs.queue import Postponed
+from backend.providers.contract import ApiType, CollectedAsset, Provider, ProviderClient
+from backend.providers.directory import Directory
+from backend.providers.outcomes import token_is_worn
+from backend.registration.asset_ids import asset_of
+from backend.registration.decisions import Complete, Connect, Defer, Fail, ItemRequest, RecordAssets, is_current
+from backend.registration.handling import Handling
+from backend.registration.linking import Grant, Linking
+from backend.registration.model import Item, Registration
+from backend.storage import assets as stored_assets
+from backend.storage import links, registrations, users
+from backend.storage.database import Database
+
+log = structlog.get_logger()
+
+
+class ProviderClients(Protocol):
+    """Where the client of a provider is found. Raises KeyError for one that is not in the directory."""
+
+    def provider(self, org_code: str) -> ProviderClient: ...
+
+
+class Deadlines(Struct, frozen=True, kw_only=True):
+    """How long things may take."""
+
+    provider: float  # seconds for one provider's whole collection
+    defer: timedelta  # until a resting provider that named no time is tried again
+
+
+class Work(Struct, frozen=True):
+    """An admitted job."""
+
+    registration: Registration
+    item: Item
+    provider: Provider
+    client: ProviderClient
+
+
+class Overtaken(Exception):  # nothing went wrong
+    """The item was cancelled, or begun again, while this job was at work: nothing more is to be done."""
+
+
+class Collecting:
+    """Runs `collect` jobs. One per process, made in `services.py`."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        handling: Handling,
+        linking: Linking,
+        clients: ProviderClients,
+        directory: Callable[[], Directory],
+        clock: Clock,
+        deadlines: Deadlines,
+        asset_secret: bytes,
+    ) -> None:
+        self._database = database
+        self._handling = handling
+        self._linking = linking
+        self._clients = clients
+        self._directory = directory
+        self._clock = clock
+        self._deadlines = deadlines
+        self._asset_secret = asset_secret
+
+    async def collect(self, user_id: str, registration_id: str, org_code: str, run: int) -> None:
+        """Brings this provider to an end, or to a deferral. Raises `Postponed` when it is to be tried again later."""
+        work = await self._admit(user_id, registration_id, org_code, run)
+        if work is None:
+            return
+        try:
+            async with asyncio.timeout(self._deadlines.provider):
+                await self._collect(work)
+        except Overtaken:
+            log.info("collect.overtaken", registration_id=registration_id, org_code=org_code)
+        except ProviderResting as exc:
+            await self._defer(work, exc)
+        except ProviderError as exc:
+            await self._fail(work, exc.TROUBLE, exc.reason)
+        except TimeoutError:
+            await self._fail(work, ProviderTimeout.TROUBLE, "provider deadline")
+
+    async def give_up(self, user_id: str, registration_id: str, org_code: str, run: int) -> None:
+        """Ends a provider on which our own code failed again and again."""
+        await self._handling.handle(user_id, registration_id, Fail(org_code, run, Trouble.INTERNAL))
+
+    async def _admit(self, user_id: str, registration_id: str, org_code: str, run: int) -> Work | None:
+        """What the job works on; None: there is nothing to do any more."""
+        registration = await self._handling.find(user_id, registration_id)
+        if registration is None or not is_current(registration, org_code, run):
+            return None
+        provider = self._directory().provider(org_code)
+        if provider is None:
+            await self._handling.handle(user_id, registration_id, Fail(org_code, run, ProviderRefused.TROUBLE))
+            return None
+        return Work(registration, registration.item(org_code), provider, self._clients.provider(org_code))
+
+    async def _collect(self, work: Work) -> None:
+        grant = await self._connected(work)
+        try:
+            await self._read(work, grant)
+        except ProviderError as exc:
+            if not token_is_worn(exc):
+                raise
+            grant = await self._linking.renewed(work.registration, work.item.org_code, grant, work.client)
+            await self._read(work, grant)
+
+    async def _connected(self, work: Work) -> Grant:
+        """A token. `provider.connecting` is told meanwhile; a deferred provider must have answered first."""
+        org_code, run = work.item.org_code, work.item.run
+        if work.item.status is ProviderStatus.DEFERRED:
+            grant = await self._linking.grant(work.registration, org_code, work.client)
+            await self._tell(work, Connect(org_code, run, answered=True))
+            return grant
+        async with _alongside(self._tell(work, Connect(org_code, run))):
+            return await self._linking.grant(work.registration, org_code, work.client)
+
+    async def _read(self, work: Work, grant: Grant) -> None:
+        """Lists and details with this token, to the end. A fresh token is kept with the first answer, or with the failure."""
+        answers = work.client.collect(grant.tokens.access_token, ApiType.USER_CONSENT, self._clock.now())
+        inbox = _Inbox()
+        async with _reading(answers, inbox):
+            keep = grant if grant.fresh else None
+            while (collected := await inbox.taken()) is not None:
+                await self._record(work, collected, keep, last=inbox.complete)
+                keep = None
+            if inbox.failure is not None:
+                if keep is not None:
+                    await self._keep(work, keep)
+                raise inbox.failure
+
+    async def _record(self, work: Work, collected: tuple[CollectedAsset, ...], keep: Grant | None, *, last: bool) -> None:
+        """One transaction: assets, the fresh token, what is told; with the last answer also the end."""
+        user_id, org_code, run = work.registration.user_id, work.item.org_code, work.item.run
+        now = self._clock.now()
+        shown = tuple(asset_of(self._asset_secret, user_id, work.provider, asset, now) for asset in collected)
+
+        async def beside(connection: AsyncConnection) -> None:
+            if keep is not None:
+                await self._linking.keep(connection, user_id, org_code, keep)
+            if shown:
+                await stored_assets.save(connection, user_id, shown)
+            if last:
+                await links.refreshed(connection, user_id, org_code, now)
+
+        requests: list[ItemRequest] = [RecordAssets(org_code, run, shown)] if shown else []
+        if last:
+            requests.append(Complete(org_code, run))
+        if requests:
+            handled = await self._handling.handle(user_id, work.registration.id, *requests, beside=beside)
+            if not handled.facts:
+                raise Overtaken
+
+    async def _keep(self, work: Work, grant: Grant) -> None:
+        async def deed(connection: AsyncConnection) -> None:
+            await users.lock(connection, work.registration.user_id)
+            await self._linking.keep(connection, work.registration.user_id, work.item.org_code, grant)
+
+        await self._database.transaction(deed)
+
+    async def _tell(self, work: Work, request: ItemRequest) -> None:
+        await self._handling.handle(work.registration.user_id, work.registration.id, request)
+
+    async def _fail(self, work: Work, trouble: Trouble, reason: str) -> None:
+        log.info("collect.failed", registration_id=work.registration.id, org_code=work.item.org_code, trouble=trouble, reason=reason)
+        await self._tell(work, Fail(work.item.org_code, work.item.run, trouble))
+
+    async def _defer(self, work: Work, exc: ProviderResting) -> None:
+        retry_at = max(exc.retry_at or self._next_try(), self._clock.now())
+        org_code, run = work.item.org_code, work.item.run
+        handled = await self._handling.handle(
+            work.registration.user_id, work.registration.id, Defer(org_code, run, Trouble.RESTING, retry_at)
+        )
+        if not handled.facts:
+            await self._put_off(work, retry_at)
+        raise Postponed(retry_at)
+
+    async def _put_off(self, work: Work, retry_at: datetime) -> None:
+        """The deferral was announced before; only its end moves."""
+
+        async def deed(connection: AsyncConnection) -> None:
+            registration = work.registration
+            await registrations.touch_item(
+                connection, registration.user_id, registration.id, work.item.org_code, retry_at=retry_at, now=self._clock.now()
+            )
+
+        await self._database.transaction(deed)
+
+    def _next_try(self) -> datetime:
+        return self._clock.now() + self._deadlines.defer
+
+
+class _Inbox:
+    """Answers that wait to be written. A newer state of an asset replaces an older one that was not written yet."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[tuple[str, str], CollectedAsset] = {}
+        self._changed = asyncio.Event()
+        self._over = False
+        self._told_end = False
+        self.failure: BaseException | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything was read, and all of it taken."""
+        return self._over and self.failure is None and not self._waiting
+
+    async def fill(self, answers: AsyncIterator[tuple[CollectedAsset, ...]]) -> None:
+        """Reads to the end; a failure is kept for whoever takes."""
+        try:
+            async for answer in answers:
+                self._waiting.update(((asset.kind.value, asset.key), asset) for asset in answer)
+                self._changed.set()
+        except Exception as exc:
+            self.failure = exc
+        self._over = True
+        self._changed.set()
+
+    async def taken(self) -> tuple[CollectedAsset, ...] | None:
+        """What came since the last call, waiting for something; `()` once when all is read and taken; then None."""
+        while not self._waiting and not self._over:
+            self._changed.clear()
+            await self._changed.wait()
+        if self._waiting:
+            taken, self._waiting = tuple(self._waiting.values()), {}
+            self._told_end = self.complete
+            return taken
+        if self.failure is None and not self._told_end:
+            self._told_end = True
+            return ()
+        return None
+
+
+@asynccontextmanager
+async def _reading(answers: AsyncIterator[tuple[CollectedAsset, ...]], inbox: _Inbox) -> AsyncIterator[None]:
+    """Fills the inbox while the block runs; what is not read by then is given up."""
+    reader = asyncio.create_task(inbox.fill(answers))
+    try:
+        yield
+    finally:
+        reader.cancel()
+        await asyncio.gather(reader, return_exceptions=True)
+        if isinstance(answers, AsyncGenerator):
+            await answers.aclose()
+
+
+@asynccontextmanager
+async def _alongside(deed: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Runs `deed` while the block runs, and waits for it before going on."""
+    task = asyncio.create_task(deed)
+    try:
+        yield
+    finally:
+        await task

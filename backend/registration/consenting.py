@@ -1,0 +1,100 @@
+"""Consents from the draft to the signature: drawn up, kept sealed while the person signs, handed out to whoever asks for a token.
+
+In: a registration. Out: `Consent` and `SignedConsent` values. Their documents and signatures lie sealed, each under its own name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import date, datetime
+
+from sqlalchemy import RowMapping
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from backend.events import ProviderStatus
+from backend.providers.consents import consent_for
+from backend.providers.contract import Consent, SignedConsent
+from backend.providers.directory import Directory
+from backend.providers.ids import Serials
+from backend.registration.model import Registration
+from backend.storage import consents
+from backend.storage.vault import Vault
+
+
+class Consenting:
+    """Draws up, keeps and hands out consents. `operator`: our own organisation code."""
+
+    def __init__(self, *, vault: Vault, directory: Callable[[], Directory], operator: str, serials: Serials) -> None:
+        self._vault = vault
+        self._directory = directory
+        self._operator = operator
+        self._serials = serials
+
+    def drawn_up(self, registration: Registration, now: datetime) -> tuple[Consent, ...]:
+        """What the person is to sign in this run: one consent per waiting provider."""
+        directory = self._directory()
+        chosen = (directory.provider(item.org_code) for item in registration.items if item.status is ProviderStatus.WAITING)
+        return tuple(
+            consent_for(provider, operator=self._operator, ca=directory.ca.org_code, now=now, serial=self._serials.next())
+            for provider in chosen
+            if provider is not None
+        )
+
+    async def keep(self, connection: AsyncConnection, registration: Registration, drawn_up: tuple[Consent, ...], now: datetime) -> None:
+        """Keeps what was sent to the CA, in the caller's transaction."""
+        ca_code = self._directory().ca.org_code
+        rows = [
+            {
+                "user_id": registration.user_id,
+                "registration_id": registration.id,
+                "org_code": consent.org_code,
+                "run": registration.run,
+                "tx_id": consent.tx_id,
+                "ca_code": ca_code,
+                "document_sealed": self._vault.seal(consent.document.encode(), *_document(registration.user_id, consent.tx_id)),
+                "ends_on": consent.ends_on,
+                "created_at": now,
+            }
+            for consent in drawn_up
+        ]
+        await consents.ask(connection, rows)
+
+    async def kept(self, connection: AsyncConnection, registration: Registration) -> tuple[Consent, ...]:
+        """What the person was asked to sign in this run."""
+        rows = await consents.asked(connection, registration.user_id, registration.id, registration.run)
+        return tuple(self._consent(row) for row in rows)
+
+    async def sign(self, connection: AsyncConnection, registration: Registration, cert_tx_id: str, signed: Mapping[str, str]) -> None:
+        """Keeps the signatures by org_code, in the caller's transaction."""
+        user_id, registration_id = registration.user_id, registration.id
+        sealed = {code: self._vault.seal(text.encode(), *_signature(user_id, registration_id, code)) for code, text in signed.items()}
+        await consents.sign(connection, user_id, registration_id, cert_tx_id, sealed)
+
+    async def signed(self, connection: AsyncConnection, registration: Registration, org_code: str, today: date) -> SignedConsent | None:
+        """What a token can be asked for with; None: nothing was signed for this provider, or it has ended."""
+        row = await consents.signed(connection, registration.user_id, registration.id, org_code, today)
+        if row is None:
+            return None
+        consent = self._consent(row)
+        name = _signature(registration.user_id, registration.id, org_code)
+        return SignedConsent(
+            org_code=org_code,
+            tx_id=consent.tx_id,
+            document=consent.document,
+            ends_on=consent.ends_on,
+            signed_consent=self._vault.open(row["signed_sealed"], *name).decode(),
+            cert_tx_id=row["cert_tx_id"],
+            ca_code=row["ca_code"],
+        )
+
+    def _consent(self, row: RowMapping) -> Consent:
+        document = self._vault.open(row["document_sealed"], *_document(row["user_id"], row["tx_id"]))
+        return Consent(org_code=row["org_code"], tx_id=row["tx_id"], document=document.decode(), ends_on=row["ends_on"])
+
+
+def _document(user_id: str, tx_id: str) -> tuple[str, ...]:
+    return ("consents", "document", user_id, tx_id)
+
+
+def _signature(user_id: str, registration_id: str, org_code: str) -> tuple[str, ...]:
+    return ("consents", "signature", user_id, registration_id, org_code)

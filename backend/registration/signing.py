@@ -1,0 +1,166 @@
+"""One signature for all providers: the `sign` job asks the CA, looks whether the person has signed, and hands on.
+
+In: (user, registration, run). Out: `signature.*` facts and one collect job per provider. The job is driven by the row alone: each run
+does what the state asks for and, while the person thinks, puts itself off, so no slot of a worker waits. CA trouble is waited out
+until the signature's time is over.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import structlog
+from msgspec import Struct
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from backend.clock import Clock
+from backend.errors import ProviderError
+from backend.events import RegistrationStatus
+from backend.jobs.queue import JobQueue, Postponed
+from backend.providers.contract import CaClient, Consent, NotSignedYet, Person, SignatureRefused, SignatureRequest, Signed
+from backend.registration.accepting import jobs_of
+from backend.registration.consenting import Consenting
+from backend.registration.decisions import RecordDenial, RecordExpiry, RecordSignatureRequest, RecordSigned
+from backend.registration.handling import Handling, load
+from backend.registration.model import Registration, requested_signature
+from backend.registration.people import People
+from backend.storage import registrations
+from backend.storage.database import Database
+
+log = structlog.get_logger()
+
+
+class Patience(Struct, frozen=True, kw_only=True):
+    """How long the job waits for what."""
+
+    ttl: timedelta  # the time in which the person must sign
+    poll: timedelta  # between two looks while the signature is young
+    young: timedelta = timedelta(seconds=10)  # most people who sign do it within this time
+    later: int = 4  # times `poll` after that
+    trouble: tuple[timedelta, timedelta] = (timedelta(seconds=1), timedelta(seconds=10))  # shortest and longest wait for a sick CA
+
+    def next_look(self, registration: Registration, now: datetime) -> datetime:
+        """When to ask again for a signature that is not there yet."""
+        return now + (self.poll if self._age(registration, now) < self.young else self.poll * self.later)
+
+    def next_try(self, registration: Registration, now: datetime) -> datetime:
+        """When to call a sick CA again: the longer it lasts, the longer the wait."""
+        shortest, longest = self.trouble
+        return now + min(max(self._age(registration, now) / 4, shortest), longest)
+
+    def _age(self, registration: Registration, now: datetime) -> timedelta:
+        return now - (registration.sign_before - self.ttl)
+
+
+class Opened(Struct, frozen=True):
+    """A run that awaits its signature, with all that is needed to go on."""
+
+    registration: Registration
+    person: Person
+    request: SignatureRequest | None  # None: the CA was not asked in this run
+    consents: tuple[Consent, ...]  # what it was asked for
+
+
+class Signing:
+    """Runs `sign` jobs. One per process, made in `services.py`."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        handling: Handling,
+        people: People,
+        consenting: Consenting,
+        queue: JobQueue,
+        ca: CaClient,
+        clock: Clock,
+        patience: Patience,
+    ) -> None:
+        self._database = database
+        self._handling = handling
+        self._people = people
+        self._consenting = consenting
+        self._queue = queue
+        self._ca = ca
+        self._clock = clock
+        self._patience = patience
+
+    async def sign(self, user_id: str, registration_id: str, run: int, *, request_id: str) -> None:
+        """Brings the signature of this run one step further. Raises `Postponed` while there is something to wait for."""
+        opened = await self._open(user_id, registration_id, run)
+        if opened is None:
+            return
+        if self._clock.now() >= opened.registration.sign_before:
+            await self._handling.handle(user_id, registration_id, RecordExpiry(run))
+            return
+        try:
+            await self._step(opened, request_id)
+        except ProviderError as exc:
+            log.warning("signature.trouble", registration_id=registration_id, trouble=exc.TROUBLE, reason=exc.reason)
+            raise Postponed(self._patience.next_try(opened.registration, self._clock.now())) from exc
+
+    async def _step(self, opened: Opened, request_id: str) -> None:
+        if opened.request is None:
+            await self._request(opened)
+            raise Postponed(self._patience.next_look(opened.registration, self._clock.now()))
+        registration = opened.registration
+        match await self._ca.signature(opened.request, opened.consents, self._clock.now()):
+            case NotSignedYet():
+                raise Postponed(self._patience.next_look(registration, self._clock.now()))
+            case SignatureRefused():
+                await self._handling.handle(registration.user_id, registration.id, RecordDenial(registration.run))
+            case Signed(signed_consents=signed):
+                await self._signed(opened, opened.request.cert_tx_id, signed, request_id)
+
+    async def _request(self, opened: Opened) -> None:
+        registration = opened.registration
+        now = self._clock.now()
+        drawn_up = self._consenting.drawn_up(registration, now)
+        request = await self._ca.request_signature(opened.person, drawn_up, now)
+        signature = requested_signature(
+            web_url=request.web_url,
+            ios_url=request.ios_app_scheme_url,
+            aos_url=request.aos_app_scheme_url,
+            expires_at=registration.sign_before,
+        )
+
+        async def beside(connection: AsyncConnection) -> None:
+            await registrations.change(connection, registration.user_id, registration.id, _columns(request, registration.sign_before))
+            await self._consenting.keep(connection, registration, drawn_up, now)
+
+        requested = RecordSignatureRequest(registration.run, signature)
+        await self._handling.handle(registration.user_id, registration.id, requested, beside=beside)
+
+    async def _signed(self, opened: Opened, cert_tx_id: str, by_tx_id: dict[str, str], request_id: str) -> None:
+        registration = opened.registration
+        signed = {consent.org_code: by_tx_id[consent.tx_id] for consent in opened.consents}
+
+        async def beside(connection: AsyncConnection) -> None:
+            await self._consenting.sign(connection, registration, cert_tx_id, signed)
+
+        handled = await self._handling.handle(registration.user_id, registration.id, RecordSigned(registration.run), beside=beside)
+        if handled.registration is not None and handled.registration.status is RegistrationStatus.COLLECTING:
+            await self._queue.enqueue(jobs_of(handled.registration, request_id=request_id))
+
+    async def _open(self, user_id: str, registration_id: str, run: int) -> Opened | None:
+        """What this job works on; None: nothing is to be signed in this run any more."""
+        async with self._database.reading() as connection:
+            registration = await load(connection, user_id, registration_id)
+            if registration is None or registration.run != run or not registration.awaits_signature:
+                return None
+            person = await self._people.person(connection, user_id)
+            if registration.signature_run != run:
+                return Opened(registration, person, None, ())
+            request = SignatureRequest(**await registrations.kept_request(connection, user_id, registration_id))
+            return Opened(registration, person, request, await self._consenting.kept(connection, registration))
+
+
+def _columns(request: SignatureRequest, expires_at: datetime) -> dict[str, object]:
+    return {
+        "sign_tx_id": request.sign_tx_id,
+        "cert_tx_id": request.cert_tx_id,
+        "sign_web_url": request.web_url,
+        "sign_ios_url": request.ios_app_scheme_url,
+        "sign_aos_url": request.aos_app_scheme_url,
+        "sign_expires_at": expires_at,
+    }
