@@ -46,7 +46,7 @@ class Job(Struct, frozen=True):
         return f"Job({self.function}, {self.job_id})"
 
 
-class Postponed(Exception):  # noqa: N818  # what happened to the job, not a fault
+class Postponed(Exception):  # what happened to the job, not a fault
     """Raised by a job that has to wait for something outside: it runs again at `run_at` under the same id, and no try is counted."""
 
     def __init__(self, run_at: datetime) -> None:

@@ -1,0 +1,279 @@
+"""arq's worker with another claim: it is woken instead of polling, and holds each job by a lease instead of a long timeout.
+
+In: jobs of one queue. Out: each is run at least once; one that failed three times ends in `on_poisoned`.
+Valkey restarted, frozen or away: the worker waits and goes on. It installs no signal handlers; whoever runs it calls `stop()`.
+Never here: exactly once. A run whose worker stalled may overlap its successor, so effects are fenced by their owners' rows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import UTC
+from typing import Any
+
+import orjson
+import structlog
+from arq.connections import ArqRedis
+from arq.typing import WorkerCoroutine
+from arq.worker import Function, Worker
+from redis.asyncio import Redis
+
+from backend.clock import Clock
+from backend.jobs.attempts import GIVEN_BACK, Attempts, OnPoisoned
+from backend.jobs.leases import HORIZON, Claimed, Lease, Leases, Run
+from backend.jobs.queue import QueueName, queue_key, wake_key
+from backend.jobs.valkey import VALKEY_AWAY
+from backend.jobs.waking import Outage, Waking
+
+CLAIMED_AT_ONCE = 32  # a burst is shared among the workers instead of going to the first one awake
+HAND_OVER_SECONDS = 2.0  # for cancelled jobs to end, and again for giving back what has not
+
+log = structlog.get_logger()
+
+
+class LeasedWorker(Worker):
+    """Runs `functions` (coroutines, or `arq.func` of them), at most `max_jobs` at once. Build it inside a running loop.
+
+    `redis` makes the client, which the worker owns; `ctx` is what every job finds in its context, beside arq's `job_id`,
+    `job_try`, `enqueue_time`, `score` and `redis`, and its `lease`. Seconds: `lease` after which a silent worker's jobs go
+    to others, `drain` that `stop()` leaves running jobs, `job_timeout` of one try, `retry_delay` before the second.
+    """
+
+    def __init__(  # noqa: PLR0913  # all by keyword; built once
+        self,
+        functions: Sequence[Function | WorkerCoroutine],
+        *,
+        queue: QueueName,
+        redis: Callable[[], Redis],
+        clock: Clock,
+        lease: float,
+        max_jobs: int,
+        on_poisoned: OnPoisoned | None = None,
+        ctx: dict[Any, Any] | None = None,
+        max_tries: int = 3,
+        job_timeout: float = 300.0,
+        retry_delay: float = 0.5,
+        drain: float = 25.0,
+    ) -> None:
+        client = redis()
+        pool = ArqRedis(client.connection_pool, orjson.dumps, orjson.loads, queue_key(queue))
+        super().__init__(
+            functions,
+            queue_name=queue_key(queue),
+            redis_pool=pool,
+            handle_signals=False,
+            max_jobs=max_jobs,
+            job_timeout=job_timeout,
+            keep_result=0,
+            max_tries=max_tries,
+            ctx={**(ctx or {}), "redis": pool},
+            job_serializer=orjson.dumps,
+            job_deserializer=orjson.loads,
+            timezone=UTC,
+        )
+        self._clock = clock
+        self._lease = lease
+        self._drain = drain
+        hand, ear = client.client(), client.client()
+        self._clients = (ear, hand, client)
+        self._leases = Leases(commands=client, hand=hand, queue=queue, lease=lease)
+        self._waking = Waking(ear=ear, key=wake_key(queue))
+        self._attempts = Attempts(
+            clock=clock,
+            functions={name: function for name, function in self.functions.items() if isinstance(function, Function)},
+            ctx=self.ctx,
+            max_tries=max_tries,
+            job_timeout=job_timeout,
+            retry_delay=retry_delay,
+            on_poisoned=on_poisoned,
+        )
+        self._runs: dict[str, Run] = {}
+        self._ended: list[Run] = []  # waiting to be settled
+        self._some_ended, self._some_settled = asyncio.Event(), asyncio.Event()
+        self._drained_by: float | None = None  # on the monotonic clock; None: not told to stop
+
+    @property
+    def worker_id(self) -> str:
+        """The name under which this worker counts as alive."""
+        return self._leases.worker_id
+
+    def stop(self) -> None:
+        """Claims nothing more; `run()` returns when the running jobs have ended or were handed over."""
+        self._drained_by = self._clock.monotonic() + self._drain
+        self._waking.woken.set()
+
+    async def run(self) -> None:  # type: ignore[override]  # arq's is the blocking form
+        """Runs until `stop()`, or until it is cancelled: then every running job is handed over at once."""
+        await self.main()
+
+    async def main(self) -> None:
+        """What arq's own ways of running call."""
+        log.info("worker.started", queue=self.queue_name, worker=self.worker_id)
+        async with asyncio.TaskGroup() as group:
+            helpers = [group.create_task(helper) for helper in (self._renewing(), self._settling(), self._waking.listen())]
+            try:
+                drained_by = await self._claiming()
+                await self._wait_until_idle(drained_by - self._clock.monotonic())
+            finally:
+                await self._hand_over()
+                for helper in helpers:
+                    helper.cancel()
+                await asyncio.gather(*helpers, return_exceptions=True)
+                await self.close()
+
+    async def close(self) -> None:
+        """Gives back what is still held, and closes the connections. A Valkey that is away does not hold it up for long."""
+        held = [(job_id, run.lease.owner, run.settlement or GIVEN_BACK) for job_id, run in self._runs.items()]
+        try:
+            async with asyncio.timeout(HAND_OVER_SECONDS):
+                await self._leases.settle(held)
+                await self._leases.leave()
+                await self._leases.claim(0)  # a token that was taken and not used goes to somebody else
+        except (*VALKEY_AWAY, TimeoutError) as exc:
+            log.warning("worker.left_silently", held=len(held), error=type(exc).__name__)
+        for client in self._clients:
+            await client.aclose()
+        log.info("worker.stopped", queue=self.queue_name, worker=self.worker_id)
+
+    # --- claiming -----------------------------------------------------------------------------------------------------
+
+    async def _claiming(self) -> float:
+        """Until `stop()`. Returns the moment by which the running jobs must have ended."""
+        outage = Outage("claiming")
+        wait = 0.0
+        while self._drained_by is None:
+            await self._waking.wait(wait)
+            try:
+                if outage.lasting:
+                    await self._renew()  # what we still hold is ours before it is anybody's
+                wait = await self._claim()
+                outage.over()
+            except VALKEY_AWAY as exc:
+                await outage.pause(exc)
+                wait = 0.0
+        return self._drained_by
+
+    async def _claim(self) -> float:
+        """Starts what is due, as far as there are slots. Returns the seconds until it is worth looking again unasked."""
+        slots = min(self.max_jobs - len(self._runs), CLAIMED_AT_ONCE)
+        until = self._clock.monotonic() + self._lease
+        claims = await self._leases.claim(slots)
+        for claimed in claims.jobs:
+            self._start(claimed, claims.owner, until)
+        if len(self._runs) >= self.max_jobs:
+            self._waking.room.clear()
+            return HORIZON  # or when a slot is free
+        self._waking.room.set()
+        if claims.next_due is None:
+            return HORIZON
+        return min(HORIZON, claims.next_due)
+
+    def _start(self, claimed: Claimed, owner: str, until: float) -> None:
+        if claimed.payload is None:
+            log.warning("job.expired", job_id=claimed.job_id)
+            return
+        run = self._runs.get(claimed.job_id)
+        if run is not None:
+            # Valkey lost our lease, not we the job: go on with it under the new one.
+            run.lease.owner, run.lease.until, run.lease.lost = owner, until, False
+            return
+        run = self._runs[claimed.job_id] = Run(claimed, Lease(claimed.job_id, owner, until, self._clock))
+        self.tasks[claimed.job_id] = self.loop.create_task(self._work(run))
+
+    async def _work(self, run: Run) -> None:
+        run.settlement = await self._attempts.make(run)
+        self._ended.append(run)
+        self._some_ended.set()
+
+    # --- keeping ------------------------------------------------------------------------------------------------------
+
+    async def _renewing(self) -> None:
+        outage = Outage("renewing")
+        while True:
+            try:
+                await self._renew()
+                outage.over()
+                await asyncio.sleep(self._lease / 3)
+            except VALKEY_AWAY as exc:
+                await outage.pause(exc)
+
+    async def _renew(self) -> None:
+        """Prolongs every lease by one script, and cancels the runs whose job another worker has claimed."""
+        until = self._clock.monotonic() + self._lease
+        held = [(run, run.lease.owner) for run in self._runs.values()]
+        lost = await self._leases.renew([(run.claimed.job_id, owner) for run, owner in held])
+        for run, owner in held:
+            if run.lease.owner != owner or run.settlement is not None:
+                continue  # claimed again by ourselves, or ended, while Valkey answered
+            if run.claimed.job_id in lost:
+                log.warning("job.lease_lost", job_id=run.claimed.job_id)
+                run.lease.lost = True
+                self._take_away(run)
+            else:
+                run.lease.until = until
+
+    # --- ending -------------------------------------------------------------------------------------------------------
+
+    async def _settling(self) -> None:
+        """Settles what has ended: whatever ended during one round trip goes with the next."""
+        outage = Outage("settling")
+        while True:
+            await self._some_ended.wait()
+            self._some_ended.clear()
+            batch, self._ended = self._ended, []
+            while batch:
+                try:
+                    batch = await self._settle(batch)
+                    outage.over()
+                except VALKEY_AWAY as exc:
+                    await outage.pause(exc)
+
+    async def _settle(self, batch: Sequence[Run]) -> list[Run]:
+        """Returns the runs that must be settled again, since we claimed their job anew meanwhile."""
+        sent = [(run.claimed.job_id, run.lease.owner, run.settlement or GIVEN_BACK) for run in batch]
+        lost = await self._leases.settle(sent)
+        again = []
+        for run, (job_id, owner, _) in zip(batch, sent, strict=True):
+            if job_id in lost and run.lease.owner != owner:
+                again.append(run)
+            else:
+                self._forget(run)
+        return again
+
+    def _forget(self, run: Run) -> None:
+        del self._runs[run.claimed.job_id], self.tasks[run.claimed.job_id]
+        self._count(run)
+        if not self._waking.room.is_set():
+            self._waking.room.set()
+            self._waking.woken.set()
+        self._some_settled.set()
+
+    def _count(self, run: Run) -> None:
+        """arq's counters."""
+        if run.settlement is None or run.settlement.again_in is not None:
+            self.jobs_retried += 1
+        elif run.settlement.failed:
+            self.jobs_failed += 1
+        else:
+            self.jobs_complete += 1
+
+    def _take_away(self, run: Run) -> None:
+        run.taken_away = True
+        self.tasks[run.claimed.job_id].cancel()
+
+    async def _hand_over(self) -> None:
+        """Cancels what still runs, so that another worker may have it at once."""
+        for run in self._runs.values():
+            if run.settlement is None:
+                self._take_away(run)
+        await self._wait_until_idle(HAND_OVER_SECONDS)
+
+    async def _wait_until_idle(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                while self._runs:
+                    self._some_settled.clear()
+                    await self._some_settled.wait()
+        except TimeoutError:
+            log.warning("worker.still_busy", running=len(self._runs), seconds=seconds)
