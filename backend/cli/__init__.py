@@ -35,9 +35,9 @@ def main() -> None:
     from backend.cli.mistakes import as_line
 
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        sys.exit(app(standalone_mode=False, prog_name="moa") or 0)
     except TyperException as exc:
-        print(as_line(exc) if exc.exit_code != 2 else f"{as_line(exc)} `moa --help` lists what there is.", file=sys.stderr)
+        print(as_line(exc), file=sys.stderr)
         sys.exit(exc.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(1)
@@ -57,10 +57,15 @@ def up(
     apis: Annotated[int, typer.Option(min=1, max=64, help="API processes.")] = 1,
     sandbox: Annotated[bool, typer.Option("--sandbox/--no-sandbox", help="Whether to start invented institutions.")] = True,
     data: Data = None,
+    parent: Parent = None,
 ) -> None:
     """Starts everything, says `ready http://…`, runs until Ctrl-C."""
+    import signal
+
+    from backend.cli.leash import hold
     from backend.cli.up import Wanted, run
 
+    hold(parent, signal.SIGTERM)
     run(Wanted(data=data, port=port, sandbox_port=sandbox_port, workers=workers, apis=apis, sandbox=sandbox))
 
 

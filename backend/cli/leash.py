@@ -1,7 +1,7 @@
-"""Ends a child of `moa up` when its parent is gone, even if that was killed and could say nothing.
+"""Ends a process when its parent is gone, even if that was killed and could say nothing.
 
 In: the parent's pid. Linux does it in the kernel (prctl(2), PR_SET_PDEATHSIG); elsewhere a thread looks once a second.
-The end is abrupt (SIGKILL): the next `moa up` must find the ports free at once, and no accepted work is lost by it.
+For a child of `moa up` the end is abrupt: the next `moa up` must find the ports free at once, and no accepted work is lost by it.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import time
 PR_SET_PDEATHSIG = 1
 
 
-def hold(parent: int | None) -> None:
-    """From now on this process does not outlive `parent`. None: nobody holds it."""
+def hold(parent: int | None, end: signal.Signals = signal.SIGKILL) -> None:
+    """From now on this process gets `end` when `parent` is gone. None: nobody holds it."""
     if parent is None:
         return
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, end, 0, 0, 0)
     else:
-        threading.Thread(target=_watch, args=(parent,), name="leash", daemon=True).start()
+        threading.Thread(target=_watch, args=(parent, end), name="leash", daemon=True).start()
     if os.getppid() != parent:  # it went before we asked
         os._exit(1)
 
 
-def _watch(parent: int) -> None:
+def _watch(parent: int, end: signal.Signals) -> None:
     while os.getppid() == parent:
         time.sleep(1)
-    os._exit(1)
+    os.kill(os.getpid(), end)

@@ -10,6 +10,9 @@ import sys
 
 from backend.errors import EngineUnavailable, MoaError, Refused
 
+# asyncpg's names of what a wrong URL leads to; asyncpg itself is loaded only by commands that connect.
+REFUSALS = {"InvalidPasswordError", "InvalidAuthorizationSpecificationError", "InvalidCatalogNameError", "ClientConfigurationError"}
+
 
 def as_line(exc: BaseException) -> str | None:
     """The line for stderr, or None."""
@@ -17,16 +20,21 @@ def as_line(exc: BaseException) -> str | None:
 
     match exc:
         case TyperException():
-            return f"moa: {exc.format_message()}"
+            said = exc.format_message()
+            return said if said.startswith("Usage:") else f"moa: {said.rstrip('.')}; `moa --help` lists what there is"
         case EngineUnavailable():
             return f"moa: {exc.engine} does not answer; is `moa up` running? `moa doctor` says more"
         case Refused():
             return f"moa: {exc.detail}"
         case MoaError():
             return f"moa: {exc}"
+        case ConnectionError():
+            return f"moa: cannot connect ({exc.strerror or type(exc).__name__}); is it running?"
         case OSError():
             what = exc.strerror or type(exc).__name__
             return f"moa: {what}" + (f": {exc.filename}" if exc.filename else "")
+    if type(exc).__name__ in REFUSALS:
+        return f"moa: PostgreSQL refuses us ({type(exc).__name__}); check MOA_DATABASE_URL"
     return _settings_line(exc)
 
 

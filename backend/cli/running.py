@@ -24,12 +24,12 @@ def settings_of(data: Path | None) -> Settings:
 
 def database_url(settings: Settings) -> str:
     """Where PostgreSQL is. Raises `NotRunning`."""
-    return _found(settings.database_url, "PostgreSQL", "MOA_DATABASE_URL", settings.data)
+    return _found(settings.database_url, "PostgreSQL", "MOA_DATABASE_URL", settings.data, ("postgresql://", "postgres://"))
 
 
 def valkey_url(settings: Settings) -> str:
     """Where Valkey is. Raises `NotRunning`."""
-    return _found(settings.valkey_url, "Valkey", "MOA_VALKEY_URL", settings.data)
+    return _found(settings.valkey_url, "Valkey", "MOA_VALKEY_URL", settings.data, ("redis://", "rediss://", "unix://"))
 
 
 def need_engines(settings: Settings) -> None:
@@ -38,7 +38,9 @@ def need_engines(settings: Settings) -> None:
     valkey_url(settings)
 
 
-def _found(url: SecretStr | None, engine: str, variable: str, data: Path) -> str:
+def _found(url: SecretStr | None, engine: str, variable: str, data: Path, beginnings: tuple[str, ...]) -> str:
     if url is None:
         raise NotRunning(f"no {engine} is known: `moa up` is not running in {data.absolute()}; start it, or set {variable}")
+    if not url.get_secret_value().startswith(beginnings):
+        raise NotRunning(f"{variable} must begin with {' or '.join(beginnings)}")
     return url.get_secret_value()
