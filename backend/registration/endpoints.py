@@ -6,6 +6,7 @@ follows the feed from there misses nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
@@ -36,6 +37,9 @@ from backend.web import (
     request_id,
     with_position,
 )
+
+_ID = re.compile(r"reg_[0-9A-HJKMNP-TV-Z]{26}")  # reg_ + ULID
+_ORG_CODE = re.compile(r"[A-Za-z0-9]{10}")
 
 OrgCode = Annotated[str, Meta(min_length=1, max_length=64)]
 
@@ -87,16 +91,16 @@ class RegistrationEndpoints:
 
     async def retry(self, request: Request) -> Response:
         caller = await self._caller(request)
-        return _accepted(await self.accepting.retry(caller, request.path_params["id"], request_id=request_id(request)))
+        return _accepted(await self.accepting.retry(caller, _registration_id(request), request_id=request_id(request)))
 
     async def cancel(self, request: Request) -> Response:
         caller = await self._caller(request)
-        return _accepted(await self.accepting.cancel(caller, request.path_params["id"]))
+        return _accepted(await self.accepting.cancel(caller, _registration_id(request)))
 
     async def registration(self, request: Request) -> Response:
         caller = await self._caller(request)
         position = await self.position(caller.user_id)
-        found = await self.handling.find(caller.user_id, request.path_params["id"])
+        found = await self.handling.find(caller.user_id, _registration_id(request))
         if found is None:
             raise Refused(Problem.NOT_FOUND)
         tag = etag(found, self.directory())
@@ -124,7 +128,7 @@ class RegistrationEndpoints:
         query = assets.AssetQuery(
             limit=limit + 1,
             industry=_industry(request),
-            org_code=request.query_params.get("org_code"),
+            org_code=_org_code(request),
             after=(after[0], after[1]) if after else None,
         )
         position = await self.position(caller.user_id)
@@ -141,6 +145,21 @@ class RegistrationEndpoints:
 def _accepted(answer: Answer) -> Response:
     replayed = {"Idempotent-Replayed": "true"} if answer.replayed else {}
     return json_answer(answer.body, status=ACCEPTED, headers={"Location": answer.location, **replayed})
+
+
+def _registration_id(request: Request) -> str:
+    """What is no id of ours cannot be found, and does not reach the database."""
+    registration_id = str(request.path_params["id"])
+    if not _ID.fullmatch(registration_id):
+        raise Refused(Problem.NOT_FOUND)
+    return registration_id
+
+
+def _org_code(request: Request) -> str | None:
+    org_code = request.query_params.get("org_code")
+    if org_code is not None and not _ORG_CODE.fullmatch(org_code):
+        raise malformed("org_code", "10 letters or digits are needed")
+    return org_code
 
 
 def _industry(request: Request) -> str | None:

@@ -1,0 +1,67 @@
+"""What is looked for each second so that nothing accepted is lost: open work without a job, facts left in the outbox, old answers.
+
+In: rows. Out: jobs for everything that is open; a job that waits or runs refuses its double, so asking too often does no harm.
+This is how work survives a queue that was wiped and a process that was killed between its commit and its enqueue.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from backend.jobs.queue import Job, JobQueue
+from backend.registration.jobs import collect_job, sign_job
+from backend.storage import idempotency, registrations
+from backend.storage.database import Database
+from backend.storage.outbox import Relay
+from backend.storage.registrations import OpenWork
+
+IDLE = timedelta(seconds=2)  # younger work is in somebody's hands
+MOST = 1000  # per sweep; the oldest first
+
+
+class OpenWorkSweep:
+    """Asks for a job for everything that was begun and has not ended."""
+
+    name = "open_work"
+
+    def __init__(self, *, database: Database, queue: JobQueue) -> None:
+        self._database = database
+        self._queue = queue
+
+    async def sweep(self, now: datetime) -> int:
+        """How many jobs were missing."""
+        async with self._database.reading() as connection:
+            found = await registrations.open_work(connection, idle_since=now - IDLE, now=now, limit=MOST)
+        return await self._queue.enqueue([_job(work) for work in found]) if found else 0
+
+
+def _job(work: OpenWork) -> Job:
+    if work.org_code is None:
+        return sign_job(work.user_id, work.registration_id, work.run, request_id=work.request_id)
+    return collect_job(work.user_id, work.registration_id, work.org_code, work.run, request_id=work.request_id)
+
+
+class OutboxSweep:
+    """Relays the facts that whoever wrote them did not."""
+
+    name = "outbox"
+
+    def __init__(self, *, relay: Relay) -> None:
+        self._relay = relay
+
+    async def sweep(self, now: datetime) -> int:
+        """For how many users something was left behind."""
+        return await self._relay.sweep(now)
+
+
+class IdempotencySweep:
+    """Forgets answers that nobody may ask for any more."""
+
+    name = "idempotency_keys"
+
+    def __init__(self, *, database: Database) -> None:
+        self._database = database
+
+    async def sweep(self, now: datetime) -> int:
+        """How many were forgotten."""
+        return await self._database.transaction(lambda connection: idempotency.forget_old(connection, now))
