@@ -13,19 +13,9 @@ from datetime import date, datetime
 import orjson
 
 from backend.clock import KST
-from backend.events import Industry
 from backend.providers import ids
+from backend.providers.api_codes import FULL_SCOPES
 from backend.providers.contract import Consent, Person, Provider, SignedConsent
-
-SCOPES: dict[Industry, tuple[str, ...]] = {
-    Industry.BANK: ("bank.list", "bank.deposit", "bank.invest", "bank.loan", "bank.irp"),
-    Industry.CARD: ("card.list", "card.card", "card.point", "card.bill", "card.loan"),
-    Industry.INVEST: ("invest.list", "invest.account", "invest.irp"),
-    Industry.INSU: ("insu.list", "insu.insurance", "insu.loan", "insu.irp"),
-    Industry.EFIN: ("efin.list", "efin.prepaid", "efin.paid"),
-    Industry.CAPITAL: ("capital.list", "capital.loan"),
-    Industry.TELECOM: ("telecom.list", "telecom.mgmt"),
-}
 
 PURPOSE = "본인신용정보 통합조회"
 TITLE = "개인신용정보 전송요구"  # of the signature, and of each consent beside the provider's name
@@ -45,7 +35,7 @@ def consent_for(provider: Provider, *, operator: str, ca: str, now: datetime, se
         "end_date": ends_on.strftime("%Y%m%d"),
         "purpose": PURPOSE,
         "period": _PERIOD,
-        "target_info": [{"scope": scope} for scope in SCOPES[provider.industry]],
+        "target_info": [{"scope": scope} for scope in FULL_SCOPES[provider.industry].split()],
         "is_consent_trans_memo": "true",
         "is_consent_merchant_name_regno": "true",
     }

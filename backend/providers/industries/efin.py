@@ -1,0 +1,121 @@
+"""E-money companies: prepaid wallets (EF01) with the balance of each (EF02), and payment accounts (EF11). RULE: pure.
+
+A wallet (fob) may hold several accounts, each with a balance of its own: each is one asset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+from msgspec import Struct
+
+from backend.events import AssetKind
+from backend.providers.contract import CollectedAsset
+from backend.providers.payloads import MOST_ROWS, Amount, Day, Identifier, Page, Text, balance, details, masked
+from backend.providers.reading import Detail, Found, Listing, with_more
+
+IN_USE = "active"
+PAYMENT_ACCOUNT = "간편결제"  # the standard gives a payment account no name
+
+
+class WalletAccount(Struct, frozen=True, kw_only=True):
+    account_id: Identifier
+
+
+class Wallet(Struct, frozen=True, kw_only=True):
+    """One row of EF01."""
+
+    fob_id: Identifier
+    fob_name: Text
+    is_consent: bool
+    reg_date: Day | None = None
+    limit_amt: Amount | None = None
+    is_charge: bool | None = None
+    account_list: Annotated[tuple[WalletAccount, ...], MOST_ROWS] = ()
+
+
+class Wallets(Page, frozen=True, kw_only=True):
+    """Answer of EF01."""
+
+    fob_list: Annotated[tuple[Wallet, ...], MOST_ROWS]
+
+
+class WalletBalance(Page, frozen=True, kw_only=True):
+    """Answer of EF02, in won."""
+
+    total_balance_amt: Amount
+    charge_balance_amt: Amount | None = None
+    reserve_balance_amt: Amount | None = None
+    reserve_due_amt: Amount | None = None
+    exp_due_amt: Amount | None = None
+
+
+class PaymentAccount(Struct, frozen=True, kw_only=True):
+    """One row of EF11."""
+
+    sub_key: Identifier
+    is_consent: bool
+    account_id: Text = ""
+    reg_date: Day | None = None
+    is_pay: bool | None = None
+
+
+class PaymentAccounts(Page, frozen=True, kw_only=True):
+    """Answer of EF11."""
+
+    account_list: Annotated[tuple[PaymentAccount, ...], MOST_ROWS]
+
+
+def found_wallets(page: Wallets) -> Iterator[Found]:
+    """The wallets of one page, account by account; one without accounts is an asset by itself."""
+    for wallet in page.fob_list:
+        if wallet.is_consent:
+            for account_id in [account.account_id for account in wallet.account_list] or [""]:
+                yield _wallet(wallet, account_id)
+
+
+def found_payment_accounts(page: PaymentAccounts) -> Iterator[Found]:
+    """The payment accounts of one page."""
+    for account in page.account_list:
+        if account.is_consent:
+            yield Found(_payment_account(account))
+
+
+def with_balance(asset: CollectedAsset, answer: WalletBalance) -> CollectedAsset:
+    more = details(
+        charge_balance_amt=answer.charge_balance_amt,
+        reserve_balance_amt=answer.reserve_balance_amt,
+        reserve_due_amt=answer.reserve_due_amt,
+        exp_due_amt=answer.exp_due_amt,
+    )
+    return with_more(asset, more, balance(answer.total_balance_amt))
+
+
+def _wallet(wallet: Wallet, account_id: str) -> Found:
+    asset = CollectedAsset(
+        key=f"prepaid:{wallet.fob_id}:{account_id}",
+        kind=AssetKind.PREPAID,
+        name=wallet.fob_name,
+        number_masked=masked(account_id),
+        status=IN_USE,
+        balance=None,
+        details=details(reg_date=wallet.reg_date, limit_amt=wallet.limit_amt, is_charge=wallet.is_charge),
+    )
+    named = {"fob_id": wallet.fob_id, **({"account_id": account_id} if account_id else {})}
+    return Found(asset, (Detail("EF02", named, WalletBalance, with_balance),))
+
+
+def _payment_account(account: PaymentAccount) -> CollectedAsset:
+    return CollectedAsset(
+        key=f"paid:{account.sub_key}",
+        kind=AssetKind.PAID,
+        name=PAYMENT_ACCOUNT,
+        number_masked=masked(account.account_id),
+        status=IN_USE,
+        balance=None,
+        details=details(reg_date=account.reg_date, is_pay=account.is_pay),
+    )
+
+
+LISTINGS = (Listing("EF01", Wallets, found_wallets), Listing("EF11", PaymentAccounts, found_payment_accounts))

@@ -1,0 +1,148 @@
+"""Securities firms: accounts (IV01), then for each its cash (IV02) and its products (IV04, in pages). RULE: pure.
+
+An account is worth its cash plus what its products are worth, in won. The balance is shown once both are known; before that, and in
+other currencies, the parts are in the details.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Annotated, Any
+
+from msgspec import Struct
+
+from backend.events import AssetKind
+from backend.providers.contract import CollectedAsset
+from backend.providers.payloads import (
+    MOST_ROWS,
+    WON,
+    Amount,
+    Code,
+    Currency,
+    Day,
+    Identifier,
+    Page,
+    Text,
+    balance,
+    details,
+    masked,
+    plain,
+)
+from backend.providers.reading import Detail, Found, Listing, with_more
+
+PENSION = "105"
+IN_USE = "active"
+
+
+class Account(Struct, frozen=True, kw_only=True):
+    """One row of IV01."""
+
+    account_num: Identifier
+    is_consent: bool
+    account_name: Text
+    account_type: Code
+    issue_date: Day | None = None
+    is_tax_benefits: bool | None = None
+    is_cma: bool | None = None
+
+
+class Accounts(Page, frozen=True, kw_only=True):
+    """Answer of IV01."""
+
+    account_list: Annotated[tuple[Account, ...], MOST_ROWS]
+
+
+class Cash(Page, frozen=True, kw_only=True):
+    """Answer of IV02."""
+
+    withholdings_amt: Amount
+    currency_code: Currency = WON
+    credit_loan_amt: Amount | None = None
+    mortgage_amt: Amount | None = None
+    avail_balance: Amount | None = None
+
+
+class Product(Struct, frozen=True, kw_only=True):
+    """One row of IV04."""
+
+    prod_name: Text
+    eval_amt: Amount
+    currency_code: Currency = WON
+    prod_type: Code | None = None
+    prod_code: Text | None = None
+    purchase_amt: Amount | None = None
+    holding_num: Amount | None = None
+
+
+class Products(Page, frozen=True, kw_only=True):
+    """Answer of IV04, one page of it."""
+
+    prod_list: Annotated[tuple[Product, ...], MOST_ROWS]
+    base_date: Day | None = None
+
+
+def found(page: Accounts) -> Iterator[Found]:
+    """The accounts of one page."""
+    for account in page.account_list:
+        if account.is_consent:
+            named = {"account_num": account.account_num}
+            yield Found(_asset(account), (Detail("IV02", named, Cash, with_cash), Detail("IV04", named, Products, with_products)))
+
+
+def with_cash(asset: CollectedAsset, answer: Cash) -> CollectedAsset:
+    more = details(
+        cash_amt=answer.withholdings_amt,
+        cash_currency=answer.currency_code,
+        credit_loan_amt=answer.credit_loan_amt,
+        mortgage_amt=answer.mortgage_amt,
+        avail_balance=answer.avail_balance,
+    )
+    return _valued(with_more(asset, more))
+
+
+def with_products(asset: CollectedAsset, answer: Products) -> CollectedAsset:
+    """Adds one page to the products that are known already."""
+    worth = Decimal(asset.details.get("eval_amt", 0)) + sum(each.eval_amt for each in answer.prod_list if each.currency_code == WON)
+    products = [*asset.details.get("products", ()), *(_product(each) for each in answer.prod_list)]
+    return _valued(with_more(asset, details(base_date=answer.base_date, eval_amt=worth, products=products)))
+
+
+def _valued(asset: CollectedAsset) -> CollectedAsset:
+    known = asset.details
+    if "cash_amt" not in known or "eval_amt" not in known:
+        return asset
+    cash = Decimal(known["cash_amt"]) if known["cash_currency"] == WON else Decimal(0)
+    return with_more(asset, {}, balance(cash + Decimal(known["eval_amt"])))
+
+
+def _product(product: Product) -> dict[str, Any]:
+    return details(
+        prod_name=product.prod_name,
+        prod_type=product.prod_type,
+        prod_code=product.prod_code,
+        purchase_amt=product.purchase_amt,
+        holding_num=product.holding_num,
+        eval_amt=plain(product.eval_amt),
+        currency_code=product.currency_code,
+    )
+
+
+def _asset(account: Account) -> CollectedAsset:
+    return CollectedAsset(
+        key=f"account:{account.account_num}",
+        kind=AssetKind.PENSION if account.account_type == PENSION else AssetKind.INVESTMENT,
+        name=account.account_name,
+        number_masked=masked(account.account_num),
+        status=IN_USE,
+        balance=None,
+        details=details(
+            account_type=account.account_type,
+            issue_date=account.issue_date,
+            is_tax_benefits=account.is_tax_benefits,
+            is_cma=account.is_cma,
+        ),
+    )
+
+
+LISTINGS = (Listing("IV01", Accounts, found),)

@@ -1,0 +1,174 @@
+"""How the standard's JSON becomes real types, and real types become the asset's words. RULE: pure.
+
+In: bytes from a provider. Out: frozen structs, or `Malformed`; never another exception, whatever the bytes are.
+On the wire every value is a string (standard, section 1): `Amount` is a Decimal, `Day` a date, `Count` an int, a flag "true" or "false".
+Strict on shape and size, indifferent to fields that we do not know. Account and card numbers leave this room only through `masked`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import date
+from decimal import Decimal
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from backend.providers.contract import CollectedBalance
+
+T = TypeVar("T")
+
+WON = "KRW"
+
+_AMOUNT = re.compile(r"[+-]?[0-9]{1,18}(\.[0-9]{1,10})?")
+_DAY = re.compile(r"[0-9]{8}")
+_COUNT = re.compile(r"[0-9]{1,15}")
+
+
+class Malformed(ValueError):
+    """The bytes are not what the standard describes. Its message holds none of them."""
+
+
+class Amount(Decimal):
+    """F(p,s): a finite decimal of at most 18 places before the point."""
+
+
+class Day(date):
+    """DATE: YYYYMMDD."""
+
+
+class Count(int):
+    """N: a whole number, not negative."""
+
+
+Text = Annotated[str, Meta(max_length=500, pattern=r"^[^\x00]*\Z")]  # PostgreSQL knows no NUL
+Identifier = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+\Z")]
+Segment = Annotated[str, Meta(max_length=200, pattern=r"^(?!\.\.?\Z)[\x21-\x7e]+\Z")]  # goes into a path: never `.` or `..`
+Cursor = Annotated[str, Meta(max_length=1000, pattern=r"^[^\x00-\x1f\x7f]*\Z")]
+Currency = Annotated[str, Meta(pattern=r"^[A-Z]{3}\Z")]
+Code = Annotated[str, Meta(max_length=20, pattern=r"^[0-9A-Za-z]*\Z")]  # a code of one of the standard's tables
+
+
+MOST_ROWS = Meta(max_length=500)  # `limit` of one page
+
+
+class Page(Struct, frozen=True, kw_only=True):
+    """What every list may carry. An absent or empty `next_page` ends it."""
+
+    next_page: Cursor | None = None
+
+
+class Envelope(Struct, frozen=True):
+    """What every answer may carry beside its data."""
+
+    rsp_code: str | None = None
+    error: str | None = None  # token endpoints
+
+
+def code_of(body: bytes) -> str | None:
+    """The rsp_code or OAuth error of any body; None: it has none."""
+    try:
+        envelope = decode(Envelope, body)
+    except Malformed:
+        return None
+    return envelope.rsp_code or envelope.error
+
+
+def decode(kind: type[T], body: bytes) -> T:
+    """Raises `Malformed`."""
+    try:
+        value: T = _decoder(kind).decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        raise Malformed(type(exc).__name__) from None
+    return value
+
+
+def reader(kind: type[T]) -> Callable[[str | None, bytes], T]:
+    """A `Call.read` for answers that always carry data."""
+    return lambda _code, body: decode(kind, body)
+
+
+def masked(number: str) -> str:
+    """An account, card or phone number as people may see it: the last four characters, the last two of a short one, else stars.
+
+    Hyphens and spaces stay where they were. The only way for such a number to leave this room.
+    """
+    plain = sum(char.isalnum() or char == "*" for char in number)
+    shown = 4 if plain >= 8 else 2 if plain >= 5 else 0
+    hidden = plain - shown
+    out = []
+    for char in number:
+        if char in "- ":
+            out.append(char)
+        elif char.isalnum() or char == "*":
+            out.append("*" if hidden > 0 else char)
+            hidden -= 1
+    return "".join(out)
+
+
+def plain(amount: Decimal) -> str:
+    """A decimal string without exponent, with two places at least for what has a fraction: `1234`, `12.50`, `0.125`."""
+    text = format(amount, "f")
+    if "." not in text:
+        return text
+    whole, _, fraction = text.partition(".")
+    fraction = fraction.rstrip("0")
+    return f"{whole}.{fraction.ljust(2, '0')}" if fraction else whole
+
+
+def balance(amount: Decimal | None, currency: str | None = None) -> CollectedBalance | None:
+    """None: not known."""
+    return None if amount is None else CollectedBalance(Decimal(amount), currency or WON)
+
+
+def details(**values: Decimal | date | bool | str | list[Any] | None) -> dict[str, Any]:
+    """Details as JSON values, without what is unknown: amounts as decimal strings, days as ISO dates."""
+    return {name: _shown(value) for name, value in values.items() if value is not None}
+
+
+def named(code: str | None, names: Mapping[str, str]) -> str:
+    """The word for a code of the standard; a code that the table does not know stays as it is."""
+    return names.get(code or "", code or "unknown")
+
+
+def _shown(value: Decimal | date | bool | str | list[Any]) -> object:
+    match value:
+        case Decimal():
+            return plain(value)
+        case date():
+            return value.isoformat()
+        case _:
+            return value
+
+
+_decoders: dict[type[Any], msgspec.json.Decoder[Any]] = {}
+
+
+def _decoder(kind: type[Any]) -> msgspec.json.Decoder[Any]:
+    """Building one costs as much as reading a whole page with it."""
+    if kind not in _decoders:
+        _decoders[kind] = msgspec.json.Decoder(kind, strict=False, dec_hook=_value)
+    return _decoders[kind]
+
+
+def _value(kind: type, raw: object) -> object:
+    """A ValueError from here becomes a ValidationError."""
+    if not isinstance(raw, str):
+        raise ValueError("a string is needed")
+    if kind is Amount:
+        _match(_AMOUNT, raw)
+        return Amount(raw)
+    if kind is Day:
+        _match(_DAY, raw)
+        return Day(int(raw[:4]), int(raw[4:6]), int(raw[6:]))
+    if kind is Count:
+        _match(_COUNT, raw)
+        return Count(raw)
+    raise NotImplementedError(kind.__name__)
+
+
+def _match(pattern: re.Pattern[str], raw: str) -> None:
+    if not pattern.fullmatch(raw):
+        raise ValueError("is not of the standard's form")

@@ -1,0 +1,109 @@
+"""What to read at a provider, as values: listings, the assets found in them, the details that each asset still wants. RULE: pure.
+
+An industry module says *what* (`Listing`, `Found`, `Detail`); `gathering.py` decides *when*; this module writes the `Call` for either.
+A call carries only what the API code's row in `api_codes.py` names, so a parameter that the standard does not know is never sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote
+
+import orjson
+from msgspec.structs import replace
+
+from backend.providers.api_codes import Api, by_code
+from backend.providers.calls import READ_ACCEPTED, Call, Scope
+from backend.providers.contract import ApiType, CollectedAsset, CollectedBalance, Provider
+from backend.providers.outcomes import RspCode
+from backend.providers.payloads import Page, decode
+
+PAGE_LIMIT = 500
+MONTHS_BACK = 2  # and the present one: three, the most that a scheduled call may ask for (standard, section 7)
+NEVER_READ = "0"  # search_timestamp of a first reading
+
+P = TypeVar("P", bound=Page)
+
+
+@dataclass(frozen=True, repr=False)
+class Detail(Generic[P]):
+    """One call about one asset. `named` names the asset to the provider."""
+
+    api_code: str
+    named: Mapping[str, str]
+    answer: type[P]
+    add: Callable[[CollectedAsset, P], CollectedAsset]  # the asset with what one answer adds to it
+
+
+@dataclass(frozen=True, repr=False)
+class Found:
+    """An asset as its list shows it."""
+
+    asset: CollectedAsset
+    details: tuple[Detail[Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Listing(Generic[P]):
+    """One list of assets; pages come one after the other."""
+
+    api_code: str
+    answer: type[P]
+    found: Callable[[P], Iterable[Found]]
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Asking:
+    """Who asks whom, on whose behalf, on which day in Korea."""
+
+    provider: Provider
+    token: str
+    api_type: ApiType
+    today: date
+
+    def call(self, want: Listing[P] | Detail[P], next_page: str | None = None) -> Call[P | None]:
+        """The call for one page. Its answer is None when there is nothing new (00001)."""
+        api = by_code(self.provider.industry, want.api_code)
+        named = want.named if isinstance(want, Detail) else {}
+        params = parameters(api, named, self.provider.org_code, self.today, next_page)
+        is_get = api.method == "GET"
+        return Call(
+            api_code=api.code,
+            scope=Scope.READ,
+            method=api.method,
+            path=f"/{self.provider.api_version}/{api.industry}{_path(api.path, named)}",
+            read=lambda code, body: None if code == RspCode.UP_TO_DATE else decode(want.answer, body),
+            accepts=READ_ACCEPTED,
+            query=params if is_get else {},
+            body=None if is_get else orjson.dumps(params),
+            token=self.token,
+            api_type=self.api_type,
+            repeatable=True,
+        )
+
+
+def parameters(api: Api, named: Mapping[str, str], org_code: str, today: date, next_page: str | None) -> dict[str, str]:
+    """What the call carries, in the standard's order. The timestamp goes with the first page only."""
+    known = {**named, "to_month": _month(today, 0), "from_month": _month(today, MONTHS_BACK), "limit": str(PAGE_LIMIT)}
+    if next_page is None:
+        known["search_timestamp"] = NEVER_READ
+    else:
+        known["next_page"] = next_page
+    return {"org_code": org_code, **{name: known[name] for name in api.params if name in known}}
+
+
+def with_more(asset: CollectedAsset, details: dict[str, Any], balance: CollectedBalance | None = None) -> CollectedAsset:
+    """The asset with more details, and a balance if there is one."""
+    return replace(asset, details={**asset.details, **details}, balance=balance or asset.balance)
+
+
+def _path(path: str, named: Mapping[str, str]) -> str:
+    return path.replace("{card_id}", quote(named.get("card_id", ""), safe=""))
+
+
+def _month(today: date, back: int) -> str:
+    year, month = divmod(today.year * 12 + today.month - 1 - back, 12)
+    return f"{year:04d}{month + 1:02d}"

@@ -1,0 +1,170 @@
+"""The one place through which every call to the outside passes: `Transport.call`.
+
+In: a `Call`, which says what to send and how its answer is read. Out: the answer, or a `ProviderError`; cancellation passes through.
+Every call has a total deadline, its body and headers a bound, its own tran-id, one line in the log. Never logged: bodies, headers, URLs.
+The guard (circuit, pace) wraps each call as a whole, so it hears the same verdict as the caller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+from urllib.parse import urlencode
+
+import httpx
+import structlog
+
+from backend.clock import Clock
+from backend.errors import ProviderError
+from backend.providers import outcomes
+from backend.providers.calls import Call
+from backend.providers.ids import Serials, tran_id
+from backend.providers.outcomes import Failure
+from backend.providers.payloads import Malformed, code_of
+from backend.providers.wire import WIRE_ERRORS, ConnectionLost, failure_of
+
+MAX_BODY_BYTES = 1024 * 1024
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+
+class Guard(Protocol):
+    """Stands before every call: lets it through, or refuses by a `ProviderError`; hears how it ended."""
+
+    async def through(self, org_code: str, call: Call[T], attempt: Callable[[], Awaitable[T]]) -> T:
+        """Awaits `attempt` at most once and returns or raises what it does."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Reply:
+    status: int
+    retry_after: str | None
+    body: bytes = field(repr=False)
+
+
+@dataclass
+class _Trace:
+    """What the log line tells."""
+
+    tran_id: str = ""
+    status: int | None = None
+    outcome: str = "cancelled"
+
+
+class Transport:
+    """The calls to one institution."""
+
+    def __init__(
+        self,
+        org_code: str,
+        *,
+        client: httpx.AsyncClient,
+        base_url: str,
+        operator: str,
+        serials: Serials,
+        clock: Clock,
+        deadline: float,
+        guard: Guard | None = None,
+    ) -> None:
+        """`deadline`: seconds for one call in all, the wait for a free connection included."""
+        self.org_code = org_code
+        self._client = client
+        self._base_url = base_url
+        self._operator = operator
+        self._serials = serials
+        self._clock = clock
+        self._deadline = deadline
+        self._guard = guard
+
+    async def call(self, call: Call[T], *, within: float | None = None) -> T:
+        """Raises `ProviderError`. `within`: seconds left to the caller, if that is less than the call's own deadline."""
+        seconds = self._deadline if within is None else min(within, self._deadline)
+        if self._guard is None:
+            return await self._attempt(call, seconds)
+        return await self._guard.through(self.org_code, call, lambda: self._attempt(call, seconds))
+
+    async def _attempt(self, call: Call[T], seconds: float) -> T:
+        trace = _Trace()
+        started = self._clock.monotonic()
+        try:
+            answer = self._answer(call, await self._reply(call, seconds, trace))
+            trace.outcome = "ok"
+            return answer
+        except ProviderError as error:
+            trace.outcome = error.reason
+            raise
+        finally:
+            log.debug(
+                "provider.call",
+                org_code=self.org_code,
+                api_code=call.api_code,
+                status=trace.status,
+                outcome=trace.outcome,
+                ms=round((self._clock.monotonic() - started) * 1000, 1),
+                tran_id=trace.tran_id,
+            )
+
+    async def _reply(self, call: Call[T], seconds: float, trace: _Trace) -> _Reply:
+        """A whole HTTP answer, whatever it says. `from None`: the causes quote URLs and bytes of the answer."""
+        try:
+            async with asyncio.timeout(seconds):
+                try:
+                    return await self._send(call, trace)
+                except ConnectionLost as lost:
+                    if not (lost.stale and call.repeatable):
+                        raise
+                return await self._send(call, trace)
+        except TimeoutError:
+            raise outcomes.failed(self.org_code, Failure.DEADLINE) from None
+        except WIRE_ERRORS as exc:
+            raise outcomes.failed(self.org_code, failure_of(exc)) from None
+
+    async def _send(self, call: Call[T], trace: _Trace) -> _Reply:
+        request = self._request(call, trace)
+        response = await self._client.send(request, stream=True)
+        try:
+            trace.status = response.status_code
+            if response.headers.get("content-encoding", "identity").lower() != "identity":
+                raise outcomes.failed(self.org_code, Failure.ENCODED)
+            body = await self._body(response)
+        finally:
+            await response.aclose()
+        return _Reply(response.status_code, response.headers.get("retry-after"), body)
+
+    def _request(self, call: Call[T], trace: _Trace) -> httpx.Request:
+        trace.tran_id = tran_id(self._operator, self._serials.next())
+        headers = {"x-api-tran-id": trace.tran_id}
+        if call.token is not None:
+            headers["Authorization"] = f"Bearer {call.token}"
+        if call.api_type is not None:
+            headers["x-api-type"] = call.api_type
+        if call.body is not None:
+            headers["Content-Type"] = call.content_type
+        url = f"{self._base_url}{call.path}"
+        if call.query:
+            url = f"{url}?{urlencode(call.query)}"
+        return self._client.build_request(call.method, url, headers=headers, content=call.body)
+
+    async def _body(self, response: httpx.Response) -> bytes:
+        """Counts what arrives, not what was announced."""
+        body = bytearray()
+        async for chunk in response.aiter_raw():
+            body += chunk
+            if len(body) > MAX_BODY_BYTES:
+                raise outcomes.failed(self.org_code, Failure.OVERSIZE)
+        return bytes(body)
+
+    def _answer(self, call: Call[T], reply: _Reply) -> T:
+        code = code_of(reply.body)
+        finding = outcomes.of_answer(reply.status, code, call.accepts)
+        if finding is not None:
+            raise outcomes.error_of(self.org_code, finding, outcomes.retry_at(reply.retry_after, self._clock.now()))
+        try:
+            return call.read(code, reply.body)
+        except Malformed:
+            raise outcomes.failed(self.org_code, Failure.MALFORMED) from None
