@@ -1,0 +1,96 @@
+"""Invented figures that depend on nothing but their names: the same person owns the same things in every run.
+
+`Figures("moa", "A1MOABK001", "alice").number("balance", 1, 9)` is one number for ever. RULE: no clock, no randomness, no state.
+All money is whole won, written with two decimals.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from datetime import date
+from typing import TypeVar
+
+from msgspec import Struct
+
+T = TypeVar("T")
+
+
+class Figures:
+    """Draws under a common name."""
+
+    __slots__ = ("_name",)
+
+    def __init__(self, *names: str) -> None:
+        self._name = "\0".join(names)
+
+    def under(self, *names: str) -> Figures:
+        """Draws that have nothing to do with ours."""
+        return Figures(self._name, *names)
+
+    def number(self, name: str, least: int, most: int) -> int:
+        """A whole number, both ends included."""
+        digest = hashlib.blake2b(f"{self._name}\0{name}".encode(), digest_size=8).digest()
+        return least + int.from_bytes(digest, "big") % (most - least + 1)
+
+    def won(self, name: str, least: int, most: int) -> int:
+        """An amount in steps of a thousand won."""
+        return self.number(name, least // 1_000, most // 1_000) * 1_000
+
+    def pick(self, name: str, choices: Sequence[T]) -> T:
+        return choices[self.number(name, 0, len(choices) - 1)]
+
+    def digits(self, name: str, length: int) -> str:
+        """A number of exactly so many digits, not beginning with 0."""
+        return str(self.number(name, 10 ** (length - 1), 10**length - 1))
+
+    def day(self, name: str, first_year: int, last_year: int) -> str:
+        """DATE: YYYYMMDD."""
+        return f"{self.number(name, first_year, last_year)}{self.number(name + '.m', 1, 12):02}{self.number(name + '.d', 1, 28):02}"
+
+
+def money(won: int) -> str:
+    """F(18,3) with two decimals."""
+    return f"{won}.00"
+
+
+class Period(Struct, frozen=True):
+    """The days that a call asks for, both included."""
+
+    first: date
+    last: date
+
+    def months(self) -> Iterator[str]:
+        """YYYYMM, the newest first."""
+        year, month = self.last.year, self.last.month
+        while (year, month) >= (self.first.year, self.first.month):
+            yield f"{year}{month:02}"
+            year, month = (year, month - 1) if month > 1 else (year - 1, 12)
+
+    def days(self, *days: int) -> Iterator[str]:
+        """DATE of these days (each 28 at most) of every month, the newest first."""
+        for month in self.months():
+            for day in sorted(days, reverse=True):
+                found = f"{month}{day:02}"
+                if f"{self.first:%Y%m%d}" <= found <= f"{self.last:%Y%m%d}":
+                    yield found
+
+
+class Movement(Struct, frozen=True):
+    """Money that came in or went out; `balance` is what there was afterwards."""
+
+    dtime: str
+    number: str
+    incoming: bool
+    amount: int
+    balance: int
+    memo: str
+
+
+def movements(figures: Figures, period: Period, balance: int) -> Iterator[Movement]:
+    """Three times a month an amount comes and goes again, so that today's balance follows from every movement before. Newest first."""
+    for day in period.days(5, 15, 25):
+        amount = figures.won(day, 10_000, 900_000)
+        memo = figures.pick(day + ".memo", ("생활비", "정기이체", "모임회비", "용돈"))
+        yield Movement(f"{day}153000", f"{day}2", incoming=False, amount=amount, balance=balance, memo=memo)
+        yield Movement(f"{day}093000", f"{day}1", incoming=True, amount=amount, balance=balance + amount, memo="입금")
