@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 import orjson
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL, make_url, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -100,6 +100,11 @@ class Database:
                 if last or _sqlstate(exc) not in _REPEAT:
                     raise
         raise AssertionError("unreachable")
+
+    async def ping(self) -> None:
+        """Raises `EngineUnavailable` when PostgreSQL does not answer."""
+        async with self.reading() as connection:
+            await connection.execute(text("SELECT 1"))
 
     async def close(self) -> None:
         await self._engine.dispose()

@@ -68,6 +68,12 @@ async def publish(connection: AsyncConnection, user_id: str, events: Sequence[Ev
     return entries
 
 
+async def relayed(database: Database, user_id: str) -> int:
+    """Up to which offset nothing waits: where a feed that Valkey does not know begins. 0 for an unknown user."""
+    async with database.reading() as connection:
+        return int((await connection.execute(_RELAYED, {"user_id": user_id})).scalar_one())
+
+
 class Relay:
     """Hands events over to the feeds. `push` right after a commit, `sweep` each second for what was left behind."""
 
@@ -96,11 +102,6 @@ class Relay:
         for user_id in users:
             await self._catch_up(user_id)
         return len(users)
-
-    async def relayed(self, user_id: str) -> int:
-        """Up to which offset nothing waits: where a feed that Valkey does not know begins. 0 for an unknown user."""
-        async with self._database.reading() as connection:
-            return int((await connection.execute(_RELAYED, {"user_id": user_id})).scalar_one())
 
     async def _catch_up(self, user_id: str) -> None:
         """Sends everything of this user that the outbox holds, in order.

@@ -1,0 +1,1 @@
+"""What the fleet does once: one leader among any number of coordinators."""

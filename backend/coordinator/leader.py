@@ -1,0 +1,89 @@
+"""The lead among coordinators: a lease in Valkey with a fencing token.
+
+In: nothing but time. Out: while this process leads, its duties run; they are cancelled when it may lead no more. A leader that cannot
+reach Valkey stops before its lease can pass to another. Two leaders for a moment do no harm: duties are idempotent, decisions fenced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from uuid import uuid4
+
+import structlog
+from redis.asyncio import Redis
+
+from backend.clock import Clock
+from backend.errors import EngineUnavailable
+from backend.jobs.valkey import engine_errors
+
+LEADER = "moa:coordinator:v1:{lead}:leader"  # hash: name, token; lives as long as the lease
+FENCE = "moa:coordinator:v1:{lead}:fence"  # the last fencing token given
+SAFETY = 0.8  # the part of a lease after which an unconfirmed leader steps down: Valkey's clock may run faster than ours
+
+log = structlog.get_logger()
+
+
+class Leader:
+    """Competes for the lead. `lease`: seconds after which a silent leader is replaced."""
+
+    def __init__(self, *, redis: Redis, clock: Clock, lease: float) -> None:
+        self.name = uuid4().hex
+        self._clock = clock
+        self._lease = lease
+        self._lead = redis.register_script(Path(__file__).with_name("lead.lua").read_text())
+        self._resign = redis.register_script(Path(__file__).with_name("resign.lua").read_text())
+
+    async def run(self, duties: Callable[[int], Awaitable[None]]) -> None:
+        """Runs `duties(fencing token)` whenever this process leads, until it is cancelled."""
+        try:
+            while True:
+                token = await self._elected()
+                log.info("leader.elected", leader=self.name, token=token)
+                await self._reign(duties, token)
+                log.info("leader.stepped_down", leader=self.name, token=token)
+        finally:
+            await self._step_down()
+
+    async def _elected(self) -> int:
+        while not (token := await self._confirmed()):
+            await asyncio.sleep(self._lease / 3)  # another may go away without a word
+        return token
+
+    async def _reign(self, duties: Callable[[int], Awaitable[None]], token: int) -> None:
+        task = asyncio.ensure_future(duties(token))
+        try:
+            await self._keep(token, task)
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _keep(self, token: int, task: asyncio.Future[None]) -> None:
+        """Returns when the lead is lost, or cannot be confirmed in time."""
+        confirmed = self._clock.monotonic()
+        while self._clock.monotonic() < confirmed + self._lease * SAFETY and not task.done():
+            await asyncio.wait({task}, timeout=self._lease / 3)
+            asked = self._clock.monotonic()
+            held = await self._confirmed()
+            if held == token:
+                confirmed = asked
+            elif held is not None:
+                return
+
+    async def _confirmed(self) -> int | None:
+        """My fencing token; 0: another leads; None: Valkey does not answer."""
+        try:
+            async with asyncio.timeout(self._lease / 3):
+                with engine_errors():
+                    return int(await self._lead([LEADER, FENCE], [self.name, round(self._lease * 1000)]))
+        except (EngineUnavailable, TimeoutError):
+            return None
+
+    async def _step_down(self) -> None:
+        with contextlib.suppress(EngineUnavailable, TimeoutError):
+            async with asyncio.timeout(1):
+                with engine_errors():
+                    await self._resign([LEADER], [self.name])

@@ -1,0 +1,304 @@
+"""The composition root: the only constructor of pools and clients, and the only place that knows how the rooms fit together.
+
+In: settings. Out: an `Api` for `app.py`, and the two processes without a port, `run_worker` and `run_coordinator`, which end on SIGTERM or
+SIGINT. Everything is built by keyword and connects on first use; nothing connects at import.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from secrets import randbelow
+from typing import Any
+
+import structlog
+from arq.worker import Function, func
+from redis.asyncio import Redis
+
+from backend.clock import Clock, SystemClock
+from backend.coordinator.leader import Leader
+from backend.errors import EngineUnavailable
+from backend.identity import TokenVerifier
+from backend.jobs.queue import JSON, QueueName, ValkeyQueue
+from backend.jobs.sweeper import Sweep, Sweeper
+from backend.jobs.valkey import connect
+from backend.jobs.worker import LeasedWorker
+from backend.logs import configure_logs
+from backend.providers.clients import http_clients
+from backend.providers.directory import Directory, directory_of
+from backend.providers.ids import SERIAL_SPAN, Serials
+from backend.realtime.feed import Feed
+from backend.registration.accepting import Accepting, After
+from backend.registration.collecting import Collecting, Deadlines
+from backend.registration.consenting import Consenting
+from backend.registration.decisions import RecordExpiry
+from backend.registration.handling import Handling
+from backend.registration.jobs import COLLECT, SIGN
+from backend.registration.linking import Linking
+from backend.registration.people import People
+from backend.registration.signing import Patience, Signing
+from backend.registration.sweeping import IdempotencySweep, OpenWorkSweep, OutboxSweep
+from backend.settings import Settings
+from backend.storage.database import Database, open_engine
+from backend.storage.outbox import Relay, relayed
+from backend.storage.vault import Vault
+
+MOST_AFTERWARDS = 1000  # answers whose hand-over is under way; what is beyond is left to the sweeper
+LEADER_LEASE = 5.0  # seconds
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Foundation:
+    """What every process stands on."""
+
+    settings: Settings
+    clock: Clock
+    database: Database
+    valkey: Redis
+    feed: Feed
+    relay: Relay
+    queue: ValkeyQueue
+    handling: Handling
+    directory: Callable[[], Directory]
+
+    async def close(self) -> None:
+        """Lets go of everything, the relay's last deletes first."""
+        await self.relay.close()
+        await self.valkey.aclose()
+        await self.database.close()
+
+    async def away(self) -> dict[str, str]:
+        """Engines that do not answer within two seconds, with what to look at. Empty: all is well."""
+        checks = {"PostgreSQL": self.database.ping(), "Valkey": _ping(self.valkey)}
+        answers = await asyncio.gather(*(asyncio.wait_for(check, 2) for check in checks.values()), return_exceptions=True)
+        return {engine: "does not answer" for engine, answer in zip(checks, answers, strict=True) if isinstance(answer, BaseException)}
+
+
+async def _ping(valkey: Redis) -> None:
+    await valkey.ping()
+
+
+def found(settings: Settings, clock: Clock) -> Foundation:
+    """Builds the foundation. Raises `DirectoryFault` or `ValueError` for settings that cannot work."""
+    database = Database(engine=open_engine(need(settings, "database_url"), pool=settings.database_pool))
+    valkey = connect(need(settings, "valkey_url"), timeout=settings.valkey_timeout, pool=settings.valkey_pool)
+    directory = directory_of(settings)
+    feed = Feed(redis=valkey, relayed=partial(relayed, database))
+    relay = Relay(database=database, feed=feed)
+    return Foundation(
+        settings=settings,
+        clock=clock,
+        database=database,
+        valkey=valkey,
+        feed=feed,
+        relay=relay,
+        queue=ValkeyQueue(redis=valkey, clock=clock),
+        handling=Handling(database=database, relay=relay, clock=clock),
+        directory=lambda: directory,
+    )
+
+
+def need(settings: Settings, name: str) -> str:
+    """The value of a secret setting that must be there. Raises `ValueError`, naming it."""
+    secret = getattr(settings, name)
+    if secret is None:
+        raise ValueError(f"MOA_{name.upper()} is not set; `moa up` sets it by itself, other commands take it from its data folder")
+    return str(secret.get_secret_value())
+
+
+def _people(settings: Settings, vault: Vault) -> People:
+    return People(vault=vault, derive=settings.user_ci == "derived" and settings.environment == "development")
+
+
+# --- the API ---------------------------------------------------------------------------------------------------------
+
+
+class Afterwards:
+    """What may happen after an answer: facts go to the feed, jobs to the queue. Bounded; the sweeper finds whatever is dropped."""
+
+    def __init__(self, foundation: Foundation) -> None:
+        self._foundation = foundation
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __call__(self, after: After) -> None:
+        if len(self._tasks) >= MOST_AFTERWARDS:
+            log.warning("afterwards.left_to_the_sweeper")
+            return
+        task = asyncio.create_task(self._hand_over(after))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _hand_over(self, after: After) -> None:
+        await asyncio.gather(self._enqueue(after), self._foundation.relay.push(after.user_id, after.entries))
+
+    async def _enqueue(self, after: After) -> None:
+        try:
+            if after.jobs:
+                await self._foundation.queue.enqueue(after.jobs)
+        except EngineUnavailable as exc:
+            log.info("enqueue.left_to_the_sweeper", engine=exc.engine)
+
+    async def finish(self) -> None:
+        """Waits for what is under way."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Api:
+    """What `app.py` puts behind its routes."""
+
+    foundation: Foundation
+    verifier: TokenVerifier
+    accepting: Accepting
+    afterwards: Afterwards
+
+    async def close(self) -> None:
+        await self.afterwards.finish()
+        await self.foundation.close()
+
+
+def build_api(settings: Settings, clock: Clock | None = None) -> Api:
+    """Builds everything that the API needs."""
+    foundation = found(settings, clock or SystemClock())
+    afterwards = Afterwards(foundation)
+    secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else None
+    return Api(
+        foundation=foundation,
+        verifier=TokenVerifier(secret=secret, jwks_url=settings.jwks_url, clock=foundation.clock),
+        accepting=Accepting(
+            database=foundation.database,
+            handling=foundation.handling,
+            people=_people(settings, Vault(need(settings, "vault_keys"))),
+            directory=foundation.directory,
+            position=foundation.feed.position,
+            afterwards=afterwards,
+            clock=foundation.clock,
+            signature_ttl=timedelta(seconds=settings.signature_ttl),
+        ),
+        afterwards=afterwards,
+    )
+
+
+# --- workers ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hands:
+    """The jobs of a worker by function name; arq gives each its context first."""
+
+    signing: Signing
+    collecting: Collecting
+    handling: Handling
+
+    async def sign(self, _ctx: dict[Any, Any], *, user_id: str, registration_id: str, run: int, request_id: str) -> None:
+        await self.signing.sign(user_id, registration_id, run, request_id=request_id)
+
+    async def collect(self, _ctx: dict[Any, Any], *, user_id: str, registration_id: str, org_code: str, run: int, **_: str) -> None:
+        await self.collecting.collect(user_id, registration_id, org_code, run)
+
+    async def on_poisoned(self, function: str, kwargs: dict[str, JSON]) -> None:
+        """A job that failed three times by our own fault: what it worked on is ended, so that nobody waits for it."""
+        user_id, registration_id, run = str(kwargs["user_id"]), str(kwargs["registration_id"]), int(str(kwargs["run"]))
+        if function == COLLECT:
+            await self.collecting.give_up(user_id, registration_id, str(kwargs["org_code"]), run)
+        elif function == SIGN:
+            await self.handling.handle(user_id, registration_id, RecordExpiry(run))
+
+
+async def run_worker(settings: Settings, queue: str) -> None:
+    """A worker of `queue` (`interactive` or `batch`), until SIGTERM or SIGINT; then it drains."""
+    configure_logs(settings, process=f"worker-{queue}")
+    name = QueueName(queue)
+    foundation = found(settings, SystemClock())
+    async with http_clients(foundation.directory(), settings, foundation.clock) as clients:
+        hands = _hands(foundation, clients)
+        worker = LeasedWorker(
+            [_function(hands.sign, SIGN), _function(hands.collect, COLLECT)],
+            queue=name,
+            redis=lambda: connect(need(settings, "valkey_url"), timeout=settings.valkey_timeout, pool=settings.valkey_pool),
+            clock=foundation.clock,
+            lease=settings.job_lease,
+            max_jobs=settings.interactive_jobs if name is QueueName.INTERACTIVE else settings.batch_jobs,
+            job_timeout=settings.provider_deadline * 2,
+            drain=settings.drain_seconds,
+            on_poisoned=hands.on_poisoned,
+        )
+        _on_signals(worker.stop)
+        relaying = asyncio.create_task(Sweeper([OutboxSweep(relay=foundation.relay)], settings.sweep_seconds, clock=foundation.clock).run())
+        try:
+            await worker.run()
+        finally:
+            relaying.cancel()
+            await asyncio.gather(relaying, return_exceptions=True)
+            await foundation.close()
+
+
+def _hands(foundation: Foundation, clients: Any) -> Hands:
+    settings, clock, database, handling = foundation.settings, foundation.clock, foundation.database, foundation.handling
+    vault = Vault(need(settings, "vault_keys"))
+    people = _people(settings, vault)
+    consenting = Consenting(
+        vault=vault, directory=foundation.directory, operator=settings.operator_org_code, serials=Serials(randbelow(SERIAL_SPAN))
+    )
+    signing = Signing(
+        database=database,
+        handling=handling,
+        people=people,
+        consenting=consenting,
+        queue=foundation.queue,
+        ca=clients.ca,
+        clock=clock,
+        patience=Patience(ttl=timedelta(seconds=settings.signature_ttl), poll=timedelta(milliseconds=settings.ca_poll_ms)),
+    )
+    collecting = Collecting(
+        database=database,
+        handling=handling,
+        linking=Linking(database=database, vault=vault, people=people, consenting=consenting, clock=clock),
+        clients=clients,
+        directory=foundation.directory,
+        clock=clock,
+        deadlines=Deadlines(provider=settings.provider_deadline, defer=timedelta(seconds=settings.defer_seconds)),
+        asset_secret=need(settings, "asset_id_secret").encode(),
+    )
+    return Hands(signing=signing, collecting=collecting, handling=handling)
+
+
+def _function(deed: Any, name: str) -> Function:  # arq types a job by its context only
+    return func(deed, name=name)
+
+
+# --- the coordinator -------------------------------------------------------------------------------------------------
+
+
+async def run_coordinator(settings: Settings) -> None:
+    """One of any number of coordinators, until SIGTERM or SIGINT. The one that leads sweeps for the whole fleet."""
+    configure_logs(settings, process="coordinator")
+    foundation = found(settings, SystemClock())
+    sweeps: list[Sweep] = [
+        OpenWorkSweep(database=foundation.database, queue=foundation.queue),
+        OutboxSweep(relay=foundation.relay),
+        IdempotencySweep(database=foundation.database),
+    ]
+
+    async def duties(_token: int) -> None:
+        await Sweeper(sweeps, settings.sweep_seconds, clock=foundation.clock).run()
+
+    leader = Leader(redis=foundation.valkey, clock=foundation.clock, lease=LEADER_LEASE)
+    leading = asyncio.create_task(leader.run(duties))
+    _on_signals(leading.cancel)
+    try:
+        await asyncio.gather(leading, return_exceptions=True)
+    finally:
+        await foundation.close()
+
+
+def _on_signals(stop: Callable[[], object]) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
