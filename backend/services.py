@@ -31,7 +31,9 @@ from backend.logs import configure_logs
 from backend.providers.clients import http_clients
 from backend.providers.directory import Directory, directory_of
 from backend.providers.ids import SERIAL_SPAN, Serials
+from backend.realtime.channels import dialer
 from backend.realtime.feed import Feed
+from backend.realtime.hub import Hub
 from backend.registration.accepting import Accepting, After
 from backend.registration.collecting import Collecting, Deadlines
 from backend.registration.consenting import Consenting
@@ -149,7 +151,7 @@ class Afterwards:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Api:
     """What `app.py` puts behind its routes."""
 
@@ -157,6 +159,13 @@ class Api:
     verifier: TokenVerifier
     accepting: Accepting
     afterwards: Afterwards
+    hub: Hub
+    draining: bool = False  # whether this process is going away
+
+    async def drain(self) -> None:
+        """Says goodbye to every socket, spread out, while requests that were begun are answered."""
+        self.draining = True
+        await self.hub.drain(self.foundation.settings.drain_seconds / 2)
 
     async def close(self) -> None:
         await self.afterwards.finish()
@@ -182,6 +191,7 @@ def build_api(settings: Settings, clock: Clock | None = None) -> Api:
             signature_ttl=timedelta(seconds=settings.signature_ttl),
         ),
         afterwards=afterwards,
+        hub=Hub(feed=foundation.feed, dial=dialer(foundation.valkey), sockets_per_user=settings.sockets_per_user),
     )
 
 

@@ -1,0 +1,111 @@
+"""The API as one ASGI application: routes of every room, behind one edge.
+
+In: settings. Out: a Starlette application that connects on first use, drains by `app.state.drain` and closes in its lifespan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from backend.edge import Edge, on_http_exception, on_refused
+from backend.errors import Refused
+from backend.events import to_json
+from backend.logs import configure_logs
+from backend.realtime.endpoints import RealtimeDeps
+from backend.realtime.endpoints import routes as realtime_routes
+from backend.registration.endpoints import RegistrationEndpoints
+from backend.services import Api, build_api
+from backend.settings import Settings
+from backend.web import FEED_POSITION, json_answer
+
+_HERE = Path(__file__).parent
+PAGES = next(folder for folder in (_HERE.parent / "frontend_demo", _HERE / "frontend_demo") if folder.is_dir() or folder.parent == _HERE)
+_PAGE_POLICY = "default-src 'self'; connect-src 'self' ws: wss:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
+
+
+def create_app(settings: Settings) -> Starlette:
+    """The API. Raises `ValueError` or `DirectoryFault` for settings that cannot work."""
+    configure_logs(settings, process="api")
+    api = build_api(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with api.hub:
+            try:
+                yield
+            finally:
+                await api.close()
+
+    app = Starlette(
+        routes=_routes(api, settings),
+        middleware=_middleware(settings),
+        exception_handlers={Refused: on_refused, HTTPException: on_http_exception},
+        lifespan=lifespan,
+    )
+    app.state.drain = api.drain
+    return app
+
+
+def _routes(api: Api, settings: Settings) -> list[BaseRoute]:
+    foundation = api.foundation
+    registration = RegistrationEndpoints(
+        verifier=api.verifier,
+        accepting=api.accepting,
+        handling=foundation.handling,
+        database=foundation.database,
+        directory=foundation.directory,
+        position=foundation.feed.position,
+        max_body=settings.max_body_bytes,
+    )
+    realtime = RealtimeDeps(feed=foundation.feed, hub=api.hub, verifier=api.verifier, clock=foundation.clock, version=version("moa"))
+    return [*registration.routes(), *realtime_routes(realtime), *_operations(api), *_pages()]
+
+
+def _middleware(settings: Settings) -> list[Middleware]:
+    origins = frozenset(origin.strip().rstrip("/") for origin in settings.allowed_origins.split(",") if origin.strip())
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=sorted(origins),
+        allow_methods=["GET", "POST", "PUT", "DELETE"],
+        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID", "X-Request-Id"],
+        expose_headers=["ETag", "Idempotent-Replayed", "Location", "Retry-After", "X-Request-Id", FEED_POSITION],
+        max_age=600,
+    )
+    return [Middleware(Edge, allowed_origins=origins), *([cors] if origins else [])]
+
+
+def _operations(api: Api) -> list[BaseRoute]:
+    async def healthz(_: Request) -> Response:
+        """This process runs."""
+        return PlainTextResponse("ok\n")
+
+    async def readyz(_: Request) -> Response:
+        """Whether this process can take requests; if not, why."""
+        reasons = {"process": "is shutting down"} if api.draining else await api.foundation.away()
+        return json_answer(to_json({"ready": not reasons, "reasons": reasons}), status=503 if reasons else 200)
+
+    async def metrics(_: Request) -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
+
+
+def _pages() -> list[BaseRoute]:
+    async def page(_: Request) -> Response:
+        headers = {"Content-Security-Policy": _PAGE_POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+        return FileResponse(PAGES / "index.html", headers=headers)
+
+    return [Route("/", page), Mount("/demo", StaticFiles(directory=PAGES, check_dir=False))]

@@ -1,0 +1,118 @@
+"""The outermost layer of the API: a request id, the Origin check, refusals as problem documents, and the answer to our own faults.
+
+In: every HTTP request and WebSocket upgrade. Out: what the routes answer, with `X-Request-Id`; or a problem document. A WebSocket from a
+foreign origin is refused before the upgrade. Nothing that a client sent is logged but the path.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from backend.errors import Problem, Refused
+from backend.web import REQUEST_ID, problem_answer, request_id
+
+_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+_BY_STATUS: Mapping[int, Problem] = {
+    400: Problem.MALFORMED_REQUEST,
+    404: Problem.NOT_FOUND,
+    405: Problem.METHOD_NOT_ALLOWED,
+    413: Problem.BODY_TOO_LARGE,
+}
+
+log = structlog.get_logger()
+
+
+class Edge:
+    """Wraps the application. `allowed_origins`: scheme://host[:port] that browsers may call from beside our own."""
+
+    def __init__(self, app: ASGIApp, *, allowed_origins: frozenset[str]) -> None:
+        self._app = app
+        self._allowed = allowed_origins
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in {"http", "websocket"}:
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        of_request = _request_id(headers)
+        scope.setdefault("state", {})[REQUEST_ID] = of_request
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=of_request)
+        if not self._is_welcome(headers):
+            await refuse(problem_answer(Refused(Problem.ORIGIN_NOT_ALLOWED), of_request), scope, receive, _stamped(send, of_request))
+            return
+        await self._guarded(scope, receive, _stamped(send, of_request), of_request)
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send, of_request: str) -> None:
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] in {"http.response.start", "websocket.accept", "websocket.close"}
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception:  # our fault, whatever it is: the client gets a document, the log gets the traceback
+            log.exception("request.failed", path=scope["path"])
+            if not started:
+                await refuse(problem_answer(Refused(Problem.INTERNAL), of_request), scope, receive, send)
+
+    def _is_welcome(self, headers: Headers) -> bool:
+        """No Origin: no browser. Else the API's own, or one that the operator named."""
+        origin = headers.get("origin")
+        if origin is None:
+            return True
+        return origin in self._allowed or (urlsplit(origin).netloc != "" and urlsplit(origin).netloc == headers.get("host"))
+
+
+async def refuse(answer: Response, scope: Scope, receive: Receive, send: Send) -> None:
+    """Sends a refusal, for a WebSocket as the answer to its upgrade."""
+    if scope["type"] == "http":
+        await answer(scope, receive, send)
+    elif "websocket.http.response" in scope.get("extensions", {}):
+        prefix = "websocket.http.response"
+        await send({"type": f"{prefix}.start", "status": answer.status_code, "headers": answer.raw_headers})
+        await send({"type": f"{prefix}.body", "body": bytes(answer.body)})
+    else:
+        await send({"type": "websocket.close", "code": 1008})  # before the accept: servers answer 403
+
+
+async def on_refused(request: Request, exc: Exception) -> Response:
+    """The problem document of a `Refused`."""
+    assert isinstance(exc, Refused)  # noqa: S101  # registered for Refused only
+    return problem_answer(exc, request_id(request))
+
+
+async def on_http_exception(request: Request, exc: Exception) -> Response:
+    """What Starlette itself refuses: unknown paths, wrong methods."""
+    assert isinstance(exc, HTTPException)  # noqa: S101  # registered for HTTPException only
+    answer = problem_answer(Refused(_BY_STATUS.get(exc.status_code, Problem.MALFORMED_REQUEST)), request_id(request))
+    answer.headers.update(exc.headers or {})
+    return answer
+
+
+def _request_id(headers: Headers) -> str:
+    """The caller's, if it looks like one; else a new one."""
+    given = headers.get("x-request-id", "")
+    return given if _ID.fullmatch(given) else f"req_{uuid4().hex}"
+
+
+def _stamped(send: Send, of_request: str) -> Send:
+    async def stamped(message: Message) -> None:
+        if message["type"] in {"http.response.start", "websocket.http.response.start", "websocket.accept"}:
+            message.setdefault("headers", [])
+            MutableHeaders(scope=message)["X-Request-Id"] = of_request
+        await send(message)
+
+    return stamped
