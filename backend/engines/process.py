@@ -20,8 +20,6 @@ from pathlib import Path
 
 from backend.engines.folders import EngineRefused, try_lock, write_private
 
-START_SECONDS = 120.0  # recovery after a crash reads the log of what was written; on a slow disk that takes a while
-ADOPT_SECONDS = 20.0
 LARGEST_LOG = 10 * 1024 * 1024  # bytes; a larger one is set aside (one is kept) at the next start
 PAUSE = 0.02
 
@@ -48,6 +46,8 @@ class Launch:
     ready: Callable[[int], bool]  # whether the server with this pid answers
     stop: tuple[tuple[signal.Signals, float], ...]  # what to send, and the seconds to wait for the end
     account: Account | None = None  # None: ours
+    start_seconds: float = 120.0  # recovery after a crash reads the log of what was written; on a slow disk that takes a while
+    adopt_seconds: float = 20.0
 
 
 @dataclass
@@ -63,9 +63,11 @@ class Engine:
 
     def alive(self) -> bool:
         """Whether any process of the server is left."""
+        if not _over(self._launch.lock):
+            return True
         if self._child is not None:
-            self._child.poll()
-        return not _over(self._launch.lock)
+            self._child.wait()  # it let go of the lock on its last way
+        return False
 
     def stop(self) -> None:
         """Ends the server and waits until its last process is gone; harsher by steps. Raises `EngineRefused` if that fails."""
@@ -101,9 +103,9 @@ def start(launch: Launch) -> Engine:
         os.close(handle)  # the child has it now
     engine = Engine(launch.name, launch.url, child.pid, False, launch, child)
     write_private(_record(launch.lock), json.dumps({"pid": child.pid, "started": started(child.pid)}))
-    if not _wait(lambda: child.poll() is not None or launch.ready(child.pid), START_SECONDS):
+    if not _wait(lambda: child.poll() is not None or launch.ready(child.pid), launch.start_seconds):
         engine.stop()
-        raise EngineRefused(f"{launch.name} does not answer after {START_SECONDS:.0f} s; see {launch.log}")
+        raise EngineRefused(f"{launch.name} does not answer after {launch.start_seconds:.0f} s; see {launch.log}")
     if child.poll() is not None:
         raise EngineRefused(f"{launch.name} did not start: {_last_line(launch.log)}; see {launch.log}")
     return engine
@@ -124,7 +126,7 @@ def started(pid: int) -> str | None:
 
 def _adopt(launch: Launch) -> Engine:
     pid = _recorded(launch.lock)
-    if pid is not None and _wait(lambda: launch.ready(pid), ADOPT_SECONDS):
+    if pid is not None and _wait(lambda: launch.ready(pid), launch.adopt_seconds):
         return Engine(launch.name, launch.url, pid, True, launch)
     if _over(launch.lock):  # it was on its way out
         return start(launch)
