@@ -1,6 +1,6 @@
-"""Loan companies: loans (CP01), then the detail of each (CP03). RULE: pure.
+"""Loan companies: loans and leases (CP01), then the detail of each (CP03). RULE: pure.
 
-An operating lease (account_type 37xx) has no loan detail that this reads; it stays as its list shows it.
+A company that has no loan detail for an operating lease answers 40402; the lease then stays as its list shows it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from backend.providers.industries.loans import STATUSES, Account, LoanDetail, wi
 from backend.providers.payloads import MOST_ROWS, Page, details, masked, named
 from backend.providers.reading import Detail, Found, Listing
 
-OPERATING_LEASE = "3710"
-
 
 class Loans(Page, frozen=True, kw_only=True):
     """Answer of CP01."""
@@ -27,8 +25,7 @@ def found(page: Loans) -> Iterator[Found]:
     """The loans of one page."""
     for account in page.account_list:
         if account.is_consent:
-            wanted = () if account.account_type == OPERATING_LEASE else (Detail("CP03", account.named, LoanDetail, with_loan),)
-            yield Found(_asset(account), wanted)
+            yield Found(_asset(account), (Detail("CP03", account.named, LoanDetail, with_loan),))
 
 
 def _asset(account: Account) -> CollectedAsset:

@@ -15,7 +15,7 @@ from backend.providers.contract import CollectedAsset
 from backend.providers.payloads import MOST_ROWS, Amount, Code, Currency, Day, Identifier, Page, Text, details, masked, named
 from backend.providers.reading import Detail, Found, Listing, with_more
 
-STATUSES = {"02": "active"}
+STATUSES = {"02": "active", "04": "lapsed"}
 
 
 class Policy(Struct, frozen=True, kw_only=True):

@@ -53,14 +53,20 @@ class Accounts(Page, frozen=True, kw_only=True):
     account_list: Annotated[tuple[Account, ...], MOST_ROWS]
 
 
-class Cash(Page, frozen=True, kw_only=True):
-    """Answer of IV02."""
+class CashRow(Struct, frozen=True, kw_only=True):
+    """The cash of an account in one currency."""
 
     withholdings_amt: Amount
     currency_code: Currency = WON
     credit_loan_amt: Amount | None = None
     mortgage_amt: Amount | None = None
     avail_balance: Amount | None = None
+
+
+class Cash(Page, frozen=True, kw_only=True):
+    """Answer of IV02."""
+
+    basic_list: Annotated[tuple[CashRow, ...], MOST_ROWS]
 
 
 class Product(Struct, frozen=True, kw_only=True):
@@ -91,19 +97,25 @@ def found(page: Accounts) -> Iterator[Found]:
 
 
 def with_cash(asset: CollectedAsset, answer: Cash) -> CollectedAsset:
+    """The won part counts; every part is in `cash` when there are others."""
+    won = [row for row in answer.basic_list if row.currency_code == WON]
     more = details(
-        cash_amt=answer.withholdings_amt,
-        cash_currency=answer.currency_code,
-        credit_loan_amt=answer.credit_loan_amt,
-        mortgage_amt=answer.mortgage_amt,
-        avail_balance=answer.avail_balance,
+        cash_amt=sum((row.withholdings_amt for row in won), Decimal(0)),
+        credit_loan_amt=won[0].credit_loan_amt if won else None,
+        mortgage_amt=won[0].mortgage_amt if won else None,
+        avail_balance=won[0].avail_balance if won else None,
+        cash=[{"currency": row.currency_code, "amount": plain(row.withholdings_amt)} for row in answer.basic_list]
+        if len(won) < len(answer.basic_list)
+        else None,
     )
     return _valued(with_more(asset, more))
 
 
 def with_products(asset: CollectedAsset, answer: Products) -> CollectedAsset:
     """Adds one page to the products that are known already."""
-    worth = Decimal(asset.details.get("eval_amt", 0)) + sum(each.eval_amt for each in answer.prod_list if each.currency_code == WON)
+    worth = Decimal(asset.details.get("eval_amt", 0)) + sum(
+        (each.eval_amt for each in answer.prod_list if each.currency_code == WON), Decimal(0)
+    )
     products = [*asset.details.get("products", ()), *(_product(each) for each in answer.prod_list)]
     return _valued(with_more(asset, details(base_date=answer.base_date, eval_amt=worth, products=products)))
 
@@ -112,8 +124,7 @@ def _valued(asset: CollectedAsset) -> CollectedAsset:
     known = asset.details
     if "cash_amt" not in known or "eval_amt" not in known:
         return asset
-    cash = Decimal(known["cash_amt"]) if known["cash_currency"] == WON else Decimal(0)
-    return with_more(asset, {}, balance(cash + Decimal(known["eval_amt"])))
+    return with_more(asset, {}, balance(Decimal(known["cash_amt"]) + Decimal(known["eval_amt"])))
 
 
 def _product(product: Product) -> dict[str, Any]:

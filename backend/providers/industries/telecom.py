@@ -15,7 +15,7 @@ from backend.providers.contract import CollectedAsset
 from backend.providers.payloads import MOST_ROWS, Amount, Code, Day, Identifier, Page, Text, details, masked, named
 from backend.providers.reading import Detail, Found, Listing, with_more
 
-STATUSES = {"01": "active"}
+STATUSES = {"01": "active", "03": "closed"}
 CONTRACT = "통신 서비스"  # the standard gives a contract no name
 
 

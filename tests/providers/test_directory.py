@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from backend.events import Industry
+from backend.providers.directory import DirectoryFault, directory_of, is_public, load_directory
+from backend.settings import Settings
+
+CA = """
+[ca]
+org_code = "CAMOA00001"
+name = "모아인증"
+base_url = "https://ca.example.com"
+"""
+
+BANK = """
+[[providers]]
+org_code = "A1MOABK001"
+name = "새벽은행"
+industry = "bank"
+base_url = "https://bank.example.com/api"
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    file = folder / "providers.toml"
+    file.write_text(text, "utf-8")
+    return file
+
+
+def test_a_directory_knows_its_ca_and_its_providers(tmp_path: Path) -> None:
+    directory = load_directory(written(tmp_path, CA + BANK))
+    assert directory.ca.org_code == "CAMOA00001"
+    assert [each.org_code for each in directory.providers] == ["A1MOABK001"]
+    provider = directory.provider("A1MOABK001")
+    assert provider is not None
+    assert (provider.industry, provider.api_version, provider.allow_private) == (Industry.BANK, "v1", False)
+    assert directory.provider("NOBODY0000") is None
+
+
+def test_the_built_in_directory_has_three_of_each_industry_and_follows_the_sandbox() -> None:
+    directory = directory_of(Settings(_env_file=None, sandbox_url="http://127.0.0.1:4321"))  # type: ignore[call-arg]
+    for industry in Industry:
+        assert sum(each.industry is industry for each in directory.providers) >= 3
+    assert all(each.base_url == f"http://127.0.0.1:4321/{each.org_code}" for each in directory.providers)
+    assert directory.ca.base_url == "http://127.0.0.1:4321"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (BANK, "[ca]: entry: a table is needed"),
+        (CA, "top level: providers:"),
+        (CA + "[[providers]", "is not valid TOML"),
+        (CA + BANK + "[other]\n", "top level: other: is not a known table"),
+        (CA + BANK + BANK, "[[providers]] entry 2: org_code: A1MOABK001 is there twice"),
+        (CA + BANK.replace("A1MOABK001", "A1"), "entry 1: org_code: 10 letters or digits"),
+        (CA + BANK.replace("A1MOABK001", "CAMOA00001"), "entry 1: org_code: CAMOA00001 is there twice"),
+        (CA + BANK.replace('"bank"', '"bakery"'), "entry 1: industry: "),
+        (CA + BANK.replace("새벽은행", " "), "entry 1: name: "),
+        (CA + BANK + "colour = 1\n", "entry 1: colour: is not a known field"),
+        (CA + BANK + "max_connections = 0\n", "entry 1: max_connections: "),
+        (CA + BANK + 'max_connections = "9"\n', "entry 1: max_connections: "),
+        (CA + BANK + "call_deadline = 0\n", "entry 1: call_deadline: "),
+        (CA + BANK + 'api_version = "1"\n', "entry 1: api_version: "),
+        (CA + BANK + 'transfer_windows = ["0115:0700"]\n', "entry 1: transfer_windows: "),
+        (CA + BANK.replace('name = "새벽은행"', ""), "entry 1: entry: "),
+        (CA + BANK.replace("https:", "http:"), "entry 1: base_url: https is needed"),
+        (CA + BANK.replace("https:", "ftp:"), "entry 1: base_url: "),
+        (CA + BANK.replace("/api", "/api/"), "entry 1: base_url: user, query"),
+        (CA + BANK.replace("bank.example.com", "me:secret@bank.example.com"), "entry 1: base_url: user, query"),
+        (CA + BANK.replace("bank.example.com", "bank.example.com:99999"), "entry 1: base_url: is not a URL"),
+    ],
+)
+def test_a_fault_is_one_line_that_names_the_file_the_entry_and_the_field(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(DirectoryFault) as caught:
+        load_directory(written(tmp_path, text))
+    assert str(caught.value).startswith(f"{tmp_path}/providers.toml: ")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_a_fault_too(tmp_path: Path) -> None:
+    with pytest.raises(DirectoryFault, match="cannot be read"):
+        load_directory(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "10.1.2.3", "192.168.0.1", "169.254.169.254", "[::1]", "localhost", "bank.internal", "bank"])
+def test_a_private_address_needs_leave(tmp_path: Path, host: str) -> None:
+    entry = BANK.replace("bank.example.com", host)
+    with pytest.raises(DirectoryFault, match="private network"):
+        load_directory(written(tmp_path, CA + entry))
+    assert load_directory(written(tmp_path, CA + entry + "allow_private = true\n")).providers
+
+
+def test_an_ipv4_address_inside_ipv6_is_judged_as_what_it_is() -> None:
+    assert not is_public("::ffff:127.0.0.1")
+    assert not is_public("2002:7f00:0001::")
+    assert not is_public("fe80::1%eth0")
+    assert is_public("8.8.8.8")
