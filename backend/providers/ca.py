@@ -52,7 +52,7 @@ class _Token(Struct, frozen=True):
 class _Asked(Struct, frozen=True):
     """Answer of sign_request."""
 
-    cert_tx_id: Annotated[TxId, Meta(max_length=40)]
+    cert_tx_id: Annotated[str, Meta(min_length=1, max_length=40, pattern=r"^[\x21-\x7e]+\Z")]
     sign_web_url: WebUrl
     sign_ios_app_scheme_url: AppUrl
     sign_aos_app_scheme_url: AppUrl
