@@ -49,7 +49,7 @@ class FeedReader(Protocol):
 
     async def read(self, user_id: str, since: Position | None, limit: int = MOST_EVENTS) -> Slice: ...
 
-    async def glance(self, user_ids: Sequence[str]) -> list[Position | None]: ...
+    async def glance(self, user_ids: Sequence[str], *, keep: bool = False) -> list[Position | None]: ...
 
 
 def channel(user_id: str) -> str:
@@ -137,16 +137,22 @@ class Feed:
             answer: list[Any] = await self._read(self._keys(user_id), arguments)
         return answer
 
-    async def glance(self, user_ids: Sequence[str]) -> list[Position | None]:
-        """The newest positions, opening nothing; None: Valkey does not know that feed. Raises `EngineUnavailable`."""
+    async def glance(self, user_ids: Sequence[str], *, keep: bool = False) -> list[Position | None]:
+        """The newest positions, opening nothing; None: Valkey does not know that feed. Raises `EngineUnavailable`.
+
+        With `keep`, the numbers of these feeds live on, however quiet they are: somebody listens.
+        """
         found: list[Position | None] = []
         for start in range(0, len(user_ids), _POSITIONS_AT_ONCE):
+            part = user_ids[start : start + _POSITIONS_AT_ONCE]
             pipeline = self._redis.pipeline(transaction=False)
-            for user_id in user_ids[start : start + _POSITIONS_AT_ONCE]:
+            for user_id in part:
                 pipeline.hmget(_head(user_id), ["epoch", "top"])
+            for user_id in part if keep else ():
+                pipeline.pexpire(_head(user_id), self._head_ms)
             with engine_errors():
                 answers = await pipeline.execute()
-            found += [Position(epoch.decode(), int(top)) if epoch else None for epoch, top in answers]
+            found += [Position(epoch.decode(), int(top)) if epoch else None for epoch, top in answers[: len(part)]]
         return found
 
     async def erase(self, user_id: str) -> None:
@@ -218,7 +224,7 @@ class MemoryFeed:
         events = list(log.events)[len(log.events) - missing :][:limit]
         return Slice(Position(log.epoch, since.offset + len(events)), True, numbered(since.offset + 1, events))
 
-    async def glance(self, user_ids: Sequence[str]) -> list[Position | None]:
+    async def glance(self, user_ids: Sequence[str], *, keep: bool = False) -> list[Position | None]:  # noqa: ARG002  # nothing dies here
         """See `Feed.glance`."""
         return [self._logs[user_id].position if user_id in self._logs else None for user_id in user_ids]
 
