@@ -33,9 +33,16 @@ def as_line(exc: BaseException) -> str | None:
         case OSError():
             what = exc.strerror or type(exc).__name__
             return f"moa: {what}" + (f": {exc.filename}" if exc.filename else "")
-    if type(exc).__name__ in REFUSALS:
-        return f"moa: PostgreSQL refuses us ({type(exc).__name__}); check MOA_DATABASE_URL"
-    return _settings_line(exc)
+    return _refusal_line(exc) or _settings_line(exc)
+
+
+def _refusal_line(exc: BaseException | None) -> str | None:
+    """SQLAlchemy wraps what asyncpg raised; the name that tells is one of the causes."""
+    while exc is not None:
+        if type(exc).__name__ in REFUSALS:
+            return f"moa: PostgreSQL refuses us ({type(exc).__name__}); check MOA_DATABASE_URL"
+        exc = exc.__cause__
+    return None
 
 
 def _settings_line(exc: BaseException) -> str | None:

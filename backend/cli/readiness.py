@@ -32,7 +32,7 @@ async def ready(apis: Sequence[socket.socket], sandbox: socket.socket | None, ch
                     await asyncio.sleep(PAUSE)
                     answer = await _ask(listener, path)
                 answer = b""
-            while not all(child.running for child in children):  # noqa: ASYNC110  # one that fell is being started again
+            while not all(child.running for child in children):  # one that fell is being started again
                 await asyncio.sleep(PAUSE)
     except TimeoutError as exc:
         why = answer.rpartition(b"\r\n")[2].decode("utf-8", "replace")[:500]

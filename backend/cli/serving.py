@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
@@ -22,6 +23,10 @@ from backend.errors import MoaError
 
 LARGEST_MESSAGE = 64 * 1024  # bytes of one WebSocket message from a client
 BACKLOG = 2048
+
+
+class BadSettings(MoaError):
+    """The settings cannot work. The message is one plain line that names the one to mend."""
 
 
 class PortTaken(MoaError):
@@ -61,7 +66,9 @@ def run_api(data: Path | None, *, port: int | None, fd: int | None, parent: int 
     listener = _listener(fd, settings.host, settings.port if port is None else port)
     from backend.app import create_app  # noqa: PLC0415  # heavy, and only this process needs it
 
-    _serve(create_app(settings), listener, drain_seconds=settings.drain_seconds)
+    with _one_line():
+        app = create_app(settings)
+    _serve(app, listener, drain_seconds=settings.drain_seconds)
 
 
 def run_sandbox(data: Path | None, *, port: int | None, fd: int | None, parent: int | None) -> None:
@@ -78,8 +85,12 @@ def run_worker(data: Path | None, *, queue: str, parent: int | None) -> None:
     hold(parent)
     settings = settings_of(data)
     need_engines(settings)
-    from backend.services import run_worker  # noqa: PLC0415
+    from backend.services import need, run_worker  # noqa: PLC0415
+    from backend.storage.vault import Vault  # noqa: PLC0415
 
+    with _one_line():
+        Vault(need(settings, "vault_keys"))
+        need(settings, "asset_id_secret")
     _run(run_worker(settings, queue))
 
 
@@ -90,6 +101,15 @@ def run_coordinator(data: Path | None, *, parent: int | None) -> None:
     from backend.services import run_coordinator  # noqa: PLC0415
 
     _run(run_coordinator(settings))
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """What is built from settings says by ValueError which of them cannot work."""
+    try:
+        yield
+    except ValueError as exc:
+        raise BadSettings(str(exc)) from exc
 
 
 def _listener(fd: int | None, host: str, port: int) -> socket.socket:

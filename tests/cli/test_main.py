@@ -1,0 +1,88 @@
+"""What a person gets for a mistake: one plain line, the right exit code, no traceback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+PROCESSES = [("api",), ("worker",), ("coordinator",), ("migrate",)]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nonsense",),
+        ("up", "--port", "many"),
+        ("up", "--port", "70000"),
+        ("up", "--workers", "0"),
+        ("up", "--bogus"),
+        ("worker", "--queue", "slow"),
+        ("token",),
+        ("token", "--user", "alice", "--ttl", "0"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_2(moa, arguments: tuple[str, ...]) -> None:
+    said = moa(*arguments)
+    assert said.code == 2
+    assert said.out == ""
+    assert said.err.startswith("moa: ")
+    assert said.err.count("\n") == 1
+    assert "moa --help" in said.err
+
+
+def test_no_command_shows_what_there_is(moa) -> None:
+    said = moa()
+    assert said.code == 2
+    assert "coordinator" in said.err
+
+
+@pytest.mark.parametrize("arguments", PROCESSES)
+def test_a_process_without_engines_says_what_to_start(moa, data: Path, arguments: tuple[str, ...]) -> None:
+    said = moa(*arguments, "--data", str(data))
+    assert said.code == 1
+    assert said.err == f"moa: no PostgreSQL is known: `moa up` is not running in {data}; start it, or set MOA_DATABASE_URL\n"
+
+
+def test_an_url_of_another_database_is_refused(moa, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOA_DATABASE_URL", "mysql://root:hidden@localhost/moa")
+    said = moa("migrate", "--data", str(data))
+    assert (said.code, said.err) == (1, "moa: MOA_DATABASE_URL must begin with postgresql:// or postgres://\n")
+
+
+def test_an_engine_that_is_away_is_said_in_one_line(moa, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOA_DATABASE_URL", "postgresql://moa:hidden@127.0.0.1:1/moa")
+    said = moa("migrate", "--data", str(data))
+    assert said.code == 1
+    assert said.err.startswith("moa: ")
+    assert said.err.count("\n") == 1
+    assert "hidden" not in said.err
+
+
+def test_a_wrong_password_is_said_in_one_line(moa, data: Path, monkeypatch: pytest.MonkeyPatch, empty_database_url: str) -> None:
+    before, _, after = empty_database_url.partition("@")
+    monkeypatch.setenv("MOA_DATABASE_URL", f"{before}wrong@{after}")
+    said = moa("migrate", "--data", str(data))
+    assert (said.code, said.err.count("\n")) == (1, 1)
+    assert "check MOA_DATABASE_URL" in said.err
+
+
+def test_a_setting_that_does_not_fit_is_named_and_not_repeated(moa, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOA_PORT", "hidden-value")
+    said = moa("settings", "--data", str(data))
+    assert said.code == 1
+    assert said.err.startswith("moa: MOA_PORT: ")
+    assert "hidden-value" not in said.err
+
+
+def test_migrate_brings_an_empty_database_up_to_date(moa, data: Path, monkeypatch: pytest.MonkeyPatch, empty_database_url: str) -> None:
+    monkeypatch.setenv("MOA_DATABASE_URL", empty_database_url)
+    for _ in range(2):
+        assert moa("migrate", "--data", str(data)).code == 0
+
+
+def test_a_data_folder_that_cannot_be_made_is_said_in_one_line(moa, data: Path) -> None:
+    data.touch()
+    said = moa("up", "--port", "0", "--sandbox-port", "0", "--data", str(data / "below"))
+    assert (said.code, said.err.count("\n")) == (1, 1)
+    assert "choose another with --data" in said.err
