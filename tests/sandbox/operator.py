@@ -13,14 +13,14 @@ import httpx
 from backend.clock import KST, ManualClock
 from backend.events import Industry
 from backend.providers.api_codes import FULL_SCOPES, Api, by_code
-from backend.providers.sandbox.options import built_in_directory
+from backend.providers.directory import BUILT_IN, load_directory
 from backend.providers.user_ci import development_user_ci
 
 OPERATOR = "ZVMOA00000"
 CA = "CAMOA00001"
 CLIENT = {"client_id": "moa-sandbox-client", "client_secret": "moa-sandbox-secret"}
-PROVIDERS = {provider.org_code: provider for provider in built_in_directory().providers}
-FIRST = {provider.industry: provider.org_code for provider in reversed(built_in_directory().providers)}
+PROVIDERS = {provider.org_code: provider for provider in load_directory(BUILT_IN).providers}
+FIRST = {provider.industry: provider.org_code for provider in reversed(load_directory(BUILT_IN).providers)}
 BANK = FIRST[Industry.BANK]
 
 

@@ -74,23 +74,3 @@ class Period(Struct, frozen=True):
                 found = f"{month}{day:02}"
                 if f"{self.first:%Y%m%d}" <= found <= f"{self.last:%Y%m%d}":
                     yield found
-
-
-class Movement(Struct, frozen=True):
-    """Money that came in or went out; `balance` is what there was afterwards."""
-
-    dtime: str
-    number: str
-    incoming: bool
-    amount: int
-    balance: int
-    memo: str
-
-
-def movements(figures: Figures, period: Period, balance: int) -> Iterator[Movement]:
-    """Three times a month an amount comes and goes again, so that today's balance follows from every movement before. Newest first."""
-    for day in period.days(5, 15, 25):
-        amount = figures.won(day, 10_000, 900_000)
-        memo = figures.pick(day + ".memo", ("생활비", "정기이체", "모임회비", "용돈"))
-        yield Movement(f"{day}153000", f"{day}2", incoming=False, amount=amount, balance=balance, memo=memo)
-        yield Movement(f"{day}093000", f"{day}1", incoming=True, amount=amount, balance=balance + amount, memo="입금")

@@ -7,15 +7,15 @@ One ASGI endpoint for the whole sandbox beside its controls. The entry in the ca
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from random import Random
 
 from starlette.types import Receive, Scope, Send
 
 from backend.clock import Clock
-from backend.providers.api_codes import by_path
 from backend.providers.contract import Provider
-from backend.providers.sandbox.asking import DataApis
+from backend.providers.sandbox.asking import DataApis, endpoint
 from backend.providers.sandbox.ca import PATHS as CA_PATHS
 from backend.providers.sandbox.ca import CertificationAuthority
 from backend.providers.sandbox.calls import CLIENT_GONE, NO_ANSWER, Call, CallLog
@@ -181,7 +181,7 @@ class Front:
 
 
 def _api_code(provider: Provider, request: Request) -> str | None:
-    parts = request.path.split("/", 3)
-    below = "/apis" if parts[-1] == "apis" else f"/{parts[-1]}"
-    found = by_path(provider.industry, below) if provider.industry in parts[1:3] else {}
-    return found[request.method].code if request.method in found else None
+    """For the call log; None: no data API."""
+    with contextlib.suppress(Refusal):
+        return endpoint(provider, request).code
+    return None

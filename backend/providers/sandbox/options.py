@@ -5,29 +5,12 @@ In: settings, the built-in directory. Out: `SandboxOptions`. The environment is 
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import msgspec
-
-from backend.providers.contract import CertificationAuthority, Provider
+from backend.providers.directory import BUILT_IN, Directory, load_directory
 from backend.settings import Settings
 
-BUILT_IN_DIRECTORY = Path(__file__).parent.parent / "providers.toml"
 DAY = 86_400
-
-
-class Directory(msgspec.Struct, frozen=True):
-    """The built-in directory as the sandbox reads it."""
-
-    ca: CertificationAuthority
-    providers: tuple[Provider, ...]
-
-
-def built_in_directory() -> Directory:
-    """The CA and the providers that the sandbox plays."""
-    return msgspec.convert(tomllib.loads(BUILT_IN_DIRECTORY.read_text("utf-8")), Directory)
 
 
 @dataclass(frozen=True)
@@ -36,7 +19,7 @@ class SandboxOptions:
 
     public_url: str | None = None  # None: as each request names the host
     seed: str = "moa"  # people, keys and tokens follow from it: the same after a restart
-    directory: Directory = field(default_factory=built_in_directory)
+    directory: Directory = field(default_factory=lambda: load_directory(BUILT_IN))
     operator_org_code: str = "ZVMOA00000"
     client_id: str = "moa-sandbox-client"
     client_secret: str = field(default="moa-sandbox-secret", repr=False)

@@ -18,6 +18,11 @@ button{{font:inherit;padding:.6rem 1.4rem;margin-right:1rem}}</style><h1>{title}
 
 _DECIDED = {Decision.APPROVED: "서명했습니다 · Signed", Decision.DENIED: "거부했습니다 · Denied"}
 
+_ABOUT = """<p>가상의 인증기관과 정보제공자입니다. 사람, 회사, 계좌는 모두 지어낸 것입니다.<br>
+An invented certification authority and invented providers that speak the MyData standard. Nothing here is real.</p>
+<p>People: any <code>sub</code>, and <code>rich</code>, <code>empty</code>, <code>many-pages</code>, <code>minus-account</code>,
+<code>closed-account</code>, <code>consent-expired</code> (each also with a number: <code>rich-2</code>).</p><h2>Steering</h2>"""
+
 _EXAMPLES = """curl {url}/sandbox/providers
 curl -X PUT {url}/sandbox/providers/{org} -d '{{"mode":"slow","latency_ms":{{"p50":900,"p99":2500}}}}'
 curl -X PUT {url}/sandbox/providers/{org} -d '{{"mode":"down","for_s":30}}'
@@ -39,14 +44,7 @@ class Pages:
         url = self._options.public_url or str(request.base_url).rstrip("/")
         providers = self._options.directory.providers
         rows = "".join(f"<tr><td>{escape(p.name)}<td>{p.industry}<td><code>{url}/{p.org_code}</code>" for p in providers)
-        body = (
-            "<p>가상의 인증기관과 정보제공자입니다. 사람, 회사, 계좌는 모두 지어낸 것입니다.<br>"
-            "An invented certification authority and invented providers that speak the MyData standard. Nothing here is real.</p>"
-            f"<h2>Steering</h2><pre>{escape(_EXAMPLES.format(url=url, org=providers[0].org_code))}</pre>"
-            "<p>People: any <code>sub</code>, and <code>rich</code>, <code>empty</code>, <code>many-pages</code>, "
-            "<code>minus-account</code>, <code>closed-account</code>, <code>consent-expired</code> (each also with a number: <code>rich-2</code>).</p>"
-            f"<h2>Providers</h2><table>{rows}</table>"
-        )
+        body = _ABOUT + f"<pre>{escape(_EXAMPLES.format(url=url, org=providers[0].org_code))}</pre><h2>Providers</h2><table>{rows}</table>"
         return HTMLResponse(_PAGE.format(title="Moa sandbox", body=body))
 
     def sign_routes(self) -> list[Route]:

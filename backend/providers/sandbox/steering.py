@@ -9,7 +9,6 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Generic, TypeVar
 
-import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from backend.providers.sandbox.latency import CA as CA_LATENCY
@@ -180,11 +179,3 @@ class Steering:
         self.ca.reset()
         for provider in self.providers.values():
             provider.reset()
-
-
-C = TypeVar("C", ProviderChange, CaChange)
-
-
-def read_change(raw: bytes, shape: type[C]) -> C:
-    """A change from its JSON. Raises `msgspec.ValidationError` naming the field, `msgspec.DecodeError` for what is not JSON."""
-    return msgspec.json.decode(raw, type=shape)
