@@ -130,6 +130,8 @@ class Session:
 
     def received(self, frame: str | bytes) -> list[Action]:
         """A frame came in."""
+        if isinstance(self.state, Closed):
+            return []
         commands = protocol.decode(frame)
         if commands is None:
             return self._close(CloseCode.BAD_REQUEST)

@@ -7,6 +7,7 @@ The stream ends when the token does, when the client reads too slowly, or when t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import AsyncIterator, Callable
 
@@ -69,10 +70,10 @@ class EventStream(Response):
         end, comment_at = loop.time() + self._seconds, loop.time() + COMMENT_SECONDS
         yield self._opening()
         while self._mailbox.closing is None and loop.time() < end:
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(min(end, comment_at)):
                     await self._mailbox.wait()
-            except TimeoutError:
+            if loop.time() >= comment_at:
                 comment_at += COMMENT_SECONDS
                 yield COMMENT
             items = self._mailbox.take()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -293,9 +294,8 @@ async def test_who_reads_too_slowly_is_closed_and_finds_everything_on_return(api
             await api.feed.append("anna", [(offset, big)])
         await until(lambda: not api.hub._places)
         read = 0
-        with pytest.raises(ConnectionClosed):
-            while True:
-                await connection.recv()
+        with contextlib.suppress(ConnectionClosed):
+            while await connection.recv():
                 read += 1
         assert read < 200
         assert (connection.close_code, connection.close_reason) == (3008, "slow")
