@@ -38,6 +38,7 @@ from backend.registration.accepting import Accepting, After
 from backend.registration.collecting import Collecting, Deadlines
 from backend.registration.consenting import Consenting
 from backend.registration.decisions import RecordExpiry
+from backend.registration.flights import SingleFlight
 from backend.registration.handling import Handling
 from backend.registration.jobs import COLLECT, SIGN
 from backend.registration.linking import Linking
@@ -266,10 +267,11 @@ def _hands(foundation: Foundation, clients: Any) -> Hands:
         clock=clock,
         patience=Patience(ttl=timedelta(seconds=settings.signature_ttl), poll=timedelta(milliseconds=settings.ca_poll_ms)),
     )
+    flights = SingleFlight(redis=foundation.valkey, lease=settings.call_deadline * 1.5)
     collecting = Collecting(
         database=database,
         handling=handling,
-        linking=Linking(database=database, vault=vault, people=people, consenting=consenting, clock=clock),
+        linking=Linking(database=database, vault=vault, people=people, consenting=consenting, flights=flights, clock=clock),
         clients=clients,
         directory=foundation.directory,
         clock=clock,

@@ -41,9 +41,9 @@ class Leader:
         try:
             while True:
                 token = await self._elected()
-                log.info("leader.elected", leader=self.name, token=token)
+                log.info("leader.elected", leader=self.name, fence=token)
                 await self._reign(duties, token)
-                log.info("leader.stepped_down", leader=self.name, token=token)
+                log.info("leader.stepped_down", leader=self.name, fence=token)
         finally:
             await self._step_down()
 

@@ -29,7 +29,7 @@ from backend.registration.handling import Handling
 from backend.registration.linking import Grant, Linking
 from backend.registration.model import Item, Registration
 from backend.storage import assets as stored_assets
-from backend.storage import links, registrations, users
+from backend.storage import links, registrations
 from backend.storage.database import Database
 
 log = structlog.get_logger()
@@ -138,28 +138,22 @@ class Collecting:
             return await self._linking.grant(work.registration, org_code, work.client)
 
     async def _read(self, work: Work, grant: Grant) -> None:
-        """Lists and details with this token, to the end. A fresh token is kept with the first answer, or with the failure."""
+        """Lists and details with this token, to the end."""
         answers = work.client.collect(grant.tokens.access_token, ApiType.USER_CONSENT, self._clock.now())
         inbox = _Inbox()
         async with _reading(answers, inbox):
-            keep = grant if grant.fresh else None
             while (collected := await inbox.taken()) is not None:
-                await self._record(work, collected, keep, last=inbox.complete)
-                keep = None
+                await self._record(work, collected, last=inbox.complete)
             if inbox.failure is not None:
-                if keep is not None:
-                    await self._keep(work, keep)
                 raise inbox.failure
 
-    async def _record(self, work: Work, collected: tuple[CollectedAsset, ...], keep: Grant | None, *, last: bool) -> None:
-        """One transaction: assets, the fresh token, what is told; with the last answer also the end."""
+    async def _record(self, work: Work, collected: tuple[CollectedAsset, ...], *, last: bool) -> None:
+        """One transaction: assets and what is told; with the last answer also the end."""
         user_id, org_code, run = work.registration.user_id, work.item.org_code, work.item.run
         now = self._clock.now()
         shown = tuple(asset_of(self._asset_secret, user_id, work.provider, asset, now) for asset in collected)
 
         async def beside(connection: AsyncConnection) -> None:
-            if keep is not None:
-                await self._linking.keep(connection, user_id, org_code, keep)
             if shown:
                 await stored_assets.save(connection, user_id, shown)
             if last:
@@ -172,13 +166,6 @@ class Collecting:
             handled = await self._handling.handle(user_id, work.registration.id, *requests, beside=beside)
             if not handled.facts:
                 raise Overtaken
-
-    async def _keep(self, work: Work, grant: Grant) -> None:
-        async def deed(connection: AsyncConnection) -> None:
-            await users.lock(connection, work.registration.user_id)
-            await self._linking.keep(connection, work.registration.user_id, work.item.org_code, grant)
-
-        await self._database.transaction(deed)
 
     async def _tell(self, work: Work, request: ItemRequest) -> None:
         await self._handling.handle(work.registration.user_id, work.registration.id, request)

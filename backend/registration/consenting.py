@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import date, datetime
 
+from msgspec import Struct
 from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -19,6 +20,13 @@ from backend.providers.ids import Serials
 from backend.registration.model import Registration
 from backend.storage import consents
 from backend.storage.vault import Vault
+
+
+class Drawn(Struct, frozen=True):
+    """A signed consent, and when it was drawn up."""
+
+    consent: SignedConsent
+    drawn_up_at: datetime
 
 
 class Consenting:
@@ -70,14 +78,14 @@ class Consenting:
         sealed = {code: self._vault.seal(text.encode(), *_signature(user_id, registration_id, code)) for code, text in signed.items()}
         await consents.sign(connection, user_id, registration_id, cert_tx_id, sealed)
 
-    async def signed(self, connection: AsyncConnection, registration: Registration, org_code: str, today: date) -> SignedConsent | None:
+    async def signed(self, connection: AsyncConnection, registration: Registration, org_code: str, today: date) -> Drawn | None:
         """What a token can be asked for with; None: nothing was signed for this provider, or it has ended."""
         row = await consents.signed(connection, registration.user_id, registration.id, org_code, today)
         if row is None:
             return None
         consent = self._consent(row)
         name = _signature(registration.user_id, registration.id, org_code)
-        return SignedConsent(
+        signed = SignedConsent(
             org_code=org_code,
             tx_id=consent.tx_id,
             document=consent.document,
@@ -86,6 +94,7 @@ class Consenting:
             cert_tx_id=row["cert_tx_id"],
             ca_code=row["ca_code"],
         )
+        return Drawn(signed, row["created_at"])
 
     def _consent(self, row: RowMapping) -> Consent:
         document = self._vault.open(row["document_sealed"], *_document(row["user_id"], row["tx_id"]))

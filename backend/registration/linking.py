@@ -1,14 +1,16 @@
 """A link's tokens: found, asked for on a signed consent, refreshed; sealed in the link's row.
 
-In: a registration and a provider. Out: a `Grant` to read with. One live token per (user, provider): a new one replaces the row, and whoever
-still holds the old one looks here again.
+In: a registration and a provider. Out: a `Grant` to read with. There is one live token per (user, provider), and a provider drops
+the old one when it gives a new one. So tokens change in single flight, and a new one is committed before anybody reads with it:
+whoever still holds the old one finds its successor in the row.
 """
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 from msgspec import Struct
+from msgspec.structs import replace
 from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -16,9 +18,10 @@ from backend.clock import KST, Clock
 from backend.errors import ConsentRequired
 from backend.providers.contract import Person, ProviderClient, SignedConsent, TokenPair
 from backend.registration.consenting import Consenting
+from backend.registration.flights import SingleFlight
 from backend.registration.model import Registration
 from backend.registration.people import People
-from backend.storage import consents, links
+from backend.storage import consents, links, users
 from backend.storage.database import Database
 from backend.storage.vault import Vault
 
@@ -33,75 +36,94 @@ class Grant(Struct, frozen=True, kw_only=True):
     tokens: TokenPair
     consent_tx_id: str
     consent_ends_on: date
-    fresh: bool  # whether the link's row does not hold it yet
+    consented_at: datetime  # when the consent was drawn up
+
+
+class Papers(Struct, frozen=True):
+    """What there is to get a token with."""
+
+    person: Person
+    signed: SignedConsent | None  # None: nothing was signed in this registration, or it has ended
+    drawn_up_at: datetime | None  # of `signed`
+    grant: Grant | None  # None: there is no active link
+
+    def usable_grant(self) -> Grant | None:
+        """The link's token, unless this registration brings a later consent: then the provider is to have that."""
+        if self.grant is None or (self.drawn_up_at is not None and self.grant.consented_at < self.drawn_up_at):
+            return None
+        return self.grant
 
 
 class Linking:
     """Finds a token for one provider of one registration. One per process, made in `services.py`."""
 
-    def __init__(self, *, database: Database, vault: Vault, people: People, consenting: Consenting, clock: Clock) -> None:
+    def __init__(
+        self, *, database: Database, vault: Vault, people: People, consenting: Consenting, flights: SingleFlight, clock: Clock
+    ) -> None:
         self._database = database
         self._vault = vault
         self._people = people
         self._consenting = consenting
+        self._flights = flights
         self._clock = clock
 
     async def grant(self, registration: Registration, org_code: str, client: ProviderClient) -> Grant:
-        """A token to read with. A consent signed for this registration counts before a link of earlier days.
-
-        Raises `ConsentRequired` when the person must sign (again), or what the provider's token endpoint did.
-        """
-        user_id, now = registration.user_id, self._clock.now()
-        today = now.astimezone(KST).date()
-        async with self._database.reading() as connection:
-            signed = await self._consenting.signed(connection, registration, org_code, today)
-            link = await links.find(connection, user_id, org_code)
-            person = await self._people.person(connection, user_id)
-        if signed is not None and (link is None or link["consent_tx_id"] != signed.tx_id):
-            return await self._asked(person, signed, client)
-        if link is None or link["status"] != ACTIVE or link["consent_ends_on"] <= today:
-            raise ConsentRequired(org_code, "no link and no consent")
-        grant = self._opened(link)
-        if grant.tokens.access_expires_at - now < SPARE:
-            return await self.refreshed(grant, client)
-        return grant
+        """A token to read with. Raises `ConsentRequired` when the person must sign (again), or what the token endpoint did."""
+        found = (await self._papers(registration, org_code)).usable_grant()
+        if found is not None and not self._ends_soon(found):
+            return found
+        async with self._flights.alone(registration.user_id, org_code):
+            papers = await self._papers(registration, org_code)
+            found = papers.usable_grant()
+            if found is None:
+                return await self._asked(registration.user_id, org_code, papers, client)
+            if self._ends_soon(found):
+                return await self._refreshed(registration.user_id, org_code, found, client)
+            return found
 
     async def renewed(self, registration: Registration, org_code: str, worn: Grant, client: ProviderClient) -> Grant:
         """After the provider did not take `worn`: the token that replaced it meanwhile, or a refreshed one. Raises like `grant`."""
-        async with self._database.reading() as connection:
-            link = await links.find(connection, registration.user_id, org_code)
-        if link is not None and link["status"] == ACTIVE:
-            grant = self._opened(link)
-            if grant.tokens.access_token != worn.tokens.access_token:
-                return grant
-        return await self.refreshed(worn, client)
+        async with self._flights.alone(registration.user_id, org_code):
+            found = (await self._papers(registration, org_code)).grant
+            if found is not None and found.tokens.access_token != worn.tokens.access_token:
+                return found
+            return await self._refreshed(registration.user_id, org_code, worn, client)
 
-    async def refreshed(self, grant: Grant, client: ProviderClient) -> Grant:
-        """The same link with a new access token."""
+    def _ends_soon(self, grant: Grant) -> bool:
+        return grant.tokens.access_expires_at - self._clock.now() < SPARE
+
+    async def _asked(self, user_id: str, org_code: str, papers: Papers, client: ProviderClient) -> Grant:
+        if papers.signed is None or papers.drawn_up_at is None:
+            raise ConsentRequired(org_code, "no link and no consent")
+        tokens = await client.request_token(papers.person, papers.signed, self._clock.now())
+        signed = papers.signed
+        grant = Grant(tokens=tokens, consent_tx_id=signed.tx_id, consent_ends_on=signed.ends_on, consented_at=papers.drawn_up_at)
+        return await self._kept(user_id, org_code, grant, granted=True)
+
+    async def _refreshed(self, user_id: str, org_code: str, grant: Grant, client: ProviderClient) -> Grant:
         tokens = await client.refresh_token(grant.tokens, self._clock.now())
-        return Grant(tokens=tokens, consent_tx_id=grant.consent_tx_id, consent_ends_on=grant.consent_ends_on, fresh=True)
+        return await self._kept(user_id, org_code, replace(grant, tokens=tokens), granted=False)
 
-    async def keep(self, connection: AsyncConnection, user_id: str, org_code: str, grant: Grant) -> None:
-        """Writes a fresh grant into the link's row, in the caller's transaction, under the user's lock."""
-        now = self._clock.now()
-        before = await links.find(connection, user_id, org_code)
-        if before is None or before["consent_tx_id"] != grant.consent_tx_id:
-            await consents.remember(
-                connection,
-                user_id,
-                org_code=org_code,
-                tx_id=grant.consent_tx_id,
-                happened="granted",
-                ends_on=grant.consent_ends_on,
-                now=now,
-            )
-        tokens = grant.tokens
+    async def _papers(self, registration: Registration, org_code: str) -> Papers:
+        user_id, today = registration.user_id, self._clock.now().astimezone(KST).date()
+        async with self._database.reading() as connection:
+            person = await self._people.person(connection, user_id)
+            signed = await self._consenting.signed(connection, registration, org_code, today)
+            link = await links.find(connection, user_id, org_code)
+        active = link is not None and link["status"] == ACTIVE and link["consent_ends_on"] > today
+        grant = self._opened(link) if link is not None and active else None
+        return Papers(person, signed.consent if signed else None, signed.drawn_up_at if signed else None, grant)
+
+    async def _kept(self, user_id: str, org_code: str, grant: Grant, *, granted: bool) -> Grant:
+        """Commits a new token, and a new consent into the history."""
+        now, tokens = self._clock.now(), grant.tokens
         row = {
             "user_id": user_id,
             "org_code": org_code,
             "status": ACTIVE,
             "consent_tx_id": grant.consent_tx_id,
             "consent_ends_on": grant.consent_ends_on,
+            "consented_at": grant.consented_at,
             "access_token_sealed": self._vault.seal(tokens.access_token.encode(), *_token("access", user_id, org_code)),
             "access_expires_at": tokens.access_expires_at,
             "refresh_token_sealed": self._vault.seal(tokens.refresh_token.encode(), *_token("refresh", user_id, org_code)),
@@ -110,11 +132,16 @@ class Linking:
             "created_at": now,
             "updated_at": now,
         }
-        await links.save(connection, row)
 
-    async def _asked(self, person: Person, signed: SignedConsent, client: ProviderClient) -> Grant:
-        tokens = await client.request_token(person, signed, self._clock.now())
-        return Grant(tokens=tokens, consent_tx_id=signed.tx_id, consent_ends_on=signed.ends_on, fresh=True)
+        async def deed(connection: AsyncConnection) -> None:
+            await users.lock(connection, user_id)
+            await links.save(connection, row)
+            if granted:
+                history = consents.Happened(grant.consent_tx_id, "granted", grant.consent_ends_on)
+                await consents.remember(connection, user_id, org_code, history, now)
+
+        await self._database.transaction(deed)
+        return grant
 
     def _opened(self, link: RowMapping) -> Grant:
         user_id, org_code = link["user_id"], link["org_code"]
@@ -125,7 +152,9 @@ class Linking:
             refresh_expires_at=link["refresh_expires_at"],
             scope=link["scope"],
         )
-        return Grant(tokens=tokens, consent_tx_id=link["consent_tx_id"], consent_ends_on=link["consent_ends_on"], fresh=False)
+        return Grant(
+            tokens=tokens, consent_tx_id=link["consent_tx_id"], consent_ends_on=link["consent_ends_on"], consented_at=link["consented_at"]
+        )
 
 
 def _token(which: str, user_id: str, org_code: str) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
+from msgspec import Struct
 from sqlalchemy import RowMapping, bindparam, insert, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -76,9 +77,22 @@ async def signed_providers(connection: AsyncConnection, user_id: str, registrati
     return frozenset((await connection.execute(_SIGNED_PROVIDERS, values)).scalars())
 
 
-async def remember(
-    connection: AsyncConnection, user_id: str, *, org_code: str, tx_id: str, happened: str, ends_on: date | None, now: datetime
-) -> None:
-    """One line of the append-only history: `granted`, `revoked` or `expired`."""
-    row = {"user_id": user_id, "org_code": org_code, "tx_id": tx_id, "happened": happened, "ends_on": ends_on, "at": now}
+class Happened(Struct, frozen=True):
+    """One line of the consent history."""
+
+    tx_id: str
+    what: str  # granted, revoked or expired
+    ends_on: date | None = None
+
+
+async def remember(connection: AsyncConnection, user_id: str, org_code: str, happened: Happened, now: datetime) -> None:
+    """Appends to the history that outlives everything else of a user."""
+    row = {
+        "user_id": user_id,
+        "org_code": org_code,
+        "tx_id": happened.tx_id,
+        "happened": happened.what,
+        "ends_on": happened.ends_on,
+        "at": now,
+    }
     await connection.execute(insert(consent_history), row)

@@ -155,6 +155,7 @@ links = Table(
     Column("status", String(16), nullable=False),  # active, consent_expired, revoked
     Column("consent_tx_id", String(74), nullable=False),  # the consent that its tokens were given for
     Column("consent_ends_on", Date, nullable=False),
+    Column("consented_at", _MOMENT, nullable=False),  # when that consent was drawn up
     Column("access_token_sealed", LargeBinary, nullable=True),
     Column("access_expires_at", _MOMENT, nullable=True),
     Column("refresh_token_sealed", LargeBinary, nullable=True),

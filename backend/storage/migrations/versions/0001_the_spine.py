@@ -61,6 +61,7 @@ def upgrade() -> None:
         sa.Column("status", sa.String(length=16), nullable=False),
         sa.Column("consent_tx_id", sa.String(length=74), nullable=False),
         sa.Column("consent_ends_on", sa.Date(), nullable=False),
+        sa.Column("consented_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("access_token_sealed", sa.LargeBinary(), nullable=True),
         sa.Column("access_expires_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("refresh_token_sealed", sa.LargeBinary(), nullable=True),
