@@ -12,10 +12,14 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 import redis
+from hypothesis import settings
 
 from backend.engines import Engine, erase_postgres, start_postgres, start_valkey
 
 NUMBERS = itertools.count(1)
+
+settings.register_profile("moa", deadline=None)  # a busy machine is no fault of the example
+settings.load_profile("moa")
 
 
 @pytest.fixture(scope="session")
