@@ -57,13 +57,14 @@ def open_client(entry: Provider | CertificationAuthority) -> httpx.AsyncClient:
     tls = _tls()
 
     def session() -> ClientSession:
+        names = aiohttp.ThreadedResolver()
         return ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=entry.max_connections,
                 ssl=tls,
                 keepalive_timeout=KEEPALIVE_SECONDS,
                 ttl_dns_cache=DNS_SECONDS,
-                resolver=aiohttp.ThreadedResolver() if entry.allow_private else PublicResolver(),
+                resolver=names if entry.allow_private else PublicResolver(names),
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             middlewares=(_never_twice,),
@@ -92,8 +93,8 @@ def failure_of(exc: BaseException) -> Failure:
 class PublicResolver(AbstractResolver):
     """Resolves names to public addresses only: a name that leads inside our own network is not called."""
 
-    def __init__(self) -> None:
-        self._resolver = aiohttp.ThreadedResolver()
+    def __init__(self, names: AbstractResolver) -> None:
+        self._resolver = names
 
     async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET) -> list[ResolveResult]:
         """Raises `PrivateAddress`."""
