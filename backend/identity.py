@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 import jwt
 from msgspec import Struct
@@ -38,15 +38,24 @@ class Identity(Struct, frozen=True, kw_only=True):
         return "Identity(…)"
 
 
-class TokenVerifier:
-    """Checks tokens. Give it either `secret` or `jwks_url`; with neither, every token is refused."""
+class Budget(Protocol):
+    """How many requests a user may make."""
 
-    def __init__(self, *, secret: str | None, jwks_url: str | None, clock: Clock) -> None:
+    async def spend(self, user_id: str) -> None:
+        """Counts one; raises `Refused` when there are too many."""
+        ...
+
+
+class TokenVerifier:
+    """Checks tokens. Give it either `secret` or `jwks_url`; with neither, every token is refused. `budget` None: no limit."""
+
+    def __init__(self, *, secret: str | None, jwks_url: str | None, clock: Clock, budget: Budget | None = None) -> None:
         if secret is not None and len(secret.encode()) < MIN_SECRET_BYTES:
             raise ValueError(f"MOA_JWT_SECRET must have at least {MIN_SECRET_BYTES} bytes")
         self._secret = secret
         self._jwks = jwt.PyJWKClient(jwks_url, timeout=_JWKS_SECONDS) if jwks_url else None
         self._clock = clock
+        self.budget = budget
 
     async def verify(self, token: str) -> Identity:
         """Raises `Refused` with `token_expired` or `token_invalid`."""
@@ -109,6 +118,8 @@ async def identify(request: HTTPConnection, verifier: TokenVerifier, *, scope: s
     identity = await verifier.verify(bearer_token(request))
     if scope not in identity.scopes:
         raise Refused(Problem.SCOPE_MISSING, f"This needs a token with the scope `{scope}`.")
+    if verifier.budget is not None:
+        await verifier.budget.spend(identity.user_id)
     return identity
 
 

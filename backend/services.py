@@ -31,6 +31,7 @@ from backend.logs import configure_logs
 from backend.providers.clients import http_clients
 from backend.providers.directory import Directory, directory_of
 from backend.providers.ids import SERIAL_SPAN, Serials
+from backend.rate_limit import RateLimit
 from backend.realtime.channels import dialer
 from backend.realtime.feed import Feed
 from backend.realtime.hub import Hub
@@ -178,9 +179,11 @@ def build_api(settings: Settings, clock: Clock | None = None) -> Api:
     foundation = found(settings, clock or SystemClock())
     afterwards = Afterwards(foundation)
     secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else None
+    per_minute = settings.rate_limit_per_minute
+    budget = RateLimit(redis=foundation.valkey, per_minute=per_minute) if per_minute else None
     return Api(
         foundation=foundation,
-        verifier=TokenVerifier(secret=secret, jwks_url=settings.jwks_url, clock=foundation.clock),
+        verifier=TokenVerifier(secret=secret, jwks_url=settings.jwks_url, clock=foundation.clock, budget=budget),
         accepting=Accepting(
             database=foundation.database,
             handling=foundation.handling,
