@@ -20,17 +20,18 @@ from tests.providers.given import NOW
 from tests.providers.journey import Journey
 
 
-@pytest.fixture
-def clock() -> ManualClock:
+@pytest.fixture(scope="session")
+def sandbox_clock() -> ManualClock:
+    """Of the sandbox and of the clients; it only moves on."""
     return ManualClock(NOW)
 
 
-@pytest.fixture
-async def sandbox(clock: ManualClock) -> AsyncIterator[str]:
+@pytest.fixture(scope="session")
+async def sandbox(sandbox_clock: ManualClock) -> AsyncIterator[str]:
     """Its address. No latency, and people sign at once."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
-    app = create_app(SandboxOptions(without_latency=True, approve_after_ms=0), clock)
+    app = create_app(SandboxOptions(without_latency=True, approve_after_ms=0), sandbox_clock)
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical", access_log=False, timeout_graceful_shutdown=1))
     running = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started:
@@ -42,8 +43,13 @@ async def sandbox(clock: ManualClock) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def journey(sandbox: str, clock: ManualClock) -> AsyncIterator[Journey]:
+async def journey(sandbox: str, sandbox_clock: ManualClock) -> AsyncIterator[Journey]:
+    """Clients of a process that has just started, to a sandbox whose behaviours and calls are reset."""
     settings = Settings(_env_file=None, sandbox_url=sandbox, call_deadline=5.0)  # type: ignore[call-arg]
     directory = directory_of(settings)
-    async with http_clients(directory, settings, clock) as clients, httpx.AsyncClient(base_url=sandbox, trust_env=False) as steering:
-        yield Journey(directory, clients, clock, steering)
+    async with (
+        http_clients(directory, settings, sandbox_clock) as clients,
+        httpx.AsyncClient(base_url=sandbox, trust_env=False) as steering,
+    ):
+        await steering.post("/sandbox/reset")
+        yield Journey(directory, settings, clients, sandbox_clock, steering)

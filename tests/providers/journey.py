@@ -14,12 +14,14 @@ from backend.providers.clients import ProviderClients
 from backend.providers.consents import consent_for
 from backend.providers.contract import ApiType, CollectedAsset, Consent, Provider, SignatureRequest, Signed, SignedConsent, TokenPair
 from backend.providers.directory import Directory
+from backend.settings import Settings
 from tests.providers.given import OPERATOR, person
 
 
 @dataclass
 class Journey:
     directory: Directory
+    settings: Settings
     clients: ProviderClients
     clock: ManualClock
     sandbox: httpx.AsyncClient

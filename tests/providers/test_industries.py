@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend.events import AssetKind, Industry
@@ -18,14 +18,16 @@ from backend.providers.reading import Detail, Found, Listing
 WON = "KRW"
 WANTED = [(industry, listing) for industry in Industry for listing in LISTINGS[industry]]
 
-FIELDS = (
-    "account_num", "seqno", "is_consent", "prod_name", "account_type", "account_status", "is_minus", "card_id", "card_num", "card_name",
-    "insu_num", "insu_type", "insu_status", "fob_id", "fob_name", "account_list", "sub_key", "account_id", "mgmt_id", "telecom_num",
-    "account_name", "point_name", "remain_point_amt",
-)  # fmt: skip
-VALUES = ("true", "false", "1001", "2001", "3100", "01", "", "0", "-5.5", "20260101", None, 7, [], [{"account_id": "x"}], "통장")
+GOOD = {
+    "account_num": "110123", "seqno": "1", "is_consent": "true", "prod_name": "통장", "account_type": "1001", "account_status": "01",
+    "is_minus": "false", "card_id": "c1", "card_num": "1234******5678", "card_name": "카드", "account_name": "종합", "sub_key": "s",
+    "insu_num": "P1", "insu_type": "01", "insu_status": "02", "fob_id": "f", "fob_name": "머니", "account_list": [{"account_id": "x"}],
+    "mgmt_id": "m", "telecom_num": "010****1234", "point_name": "포인트", "remain_point_amt": "10",
+}
+VALUES = ("true", "false", "1001", "2001", "3100", "9", "", "0", "-5.5", "20260101", None, 7, [], [{"account_id": "y"}], "통장", "..", "\0")
 
-rows = st.dictionaries(st.sampled_from(FIELDS), st.sampled_from(VALUES))
+changes = st.dictionaries(st.sampled_from(sorted(GOOD)), st.sampled_from(VALUES), max_size=2)
+rows = changes.map(lambda changed: {**GOOD, **changed})
 pages = st.fixed_dictionaries(
     {name: st.lists(rows, max_size=3) for name in ("account_list", "card_list", "point_list", "insu_list", "fob_list", "telecom_list")}
 )
@@ -46,6 +48,7 @@ def account(**more: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("industry", "listing"), WANTED)
+@settings(max_examples=40)
 @given(st.one_of(st.binary(), pages.map(orjson.dumps)))
 def test_any_page_of_any_list_gives_assets_or_is_malformed(industry: Industry, listing: Listing[Any], body: bytes) -> None:
     try:
