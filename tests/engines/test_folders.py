@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -33,8 +34,9 @@ def test_a_folder_that_cannot_be_made_is_one_plain_line(tmp_path: Path) -> None:
         private_folder(tmp_path / "file" / "folder")
 
 
-def test_sockets_lie_in_the_data_folder_when_their_paths_fit(tmp_path: Path) -> None:
-    assert socket_folder(tmp_path / "m") == tmp_path / "m" / "run"
+def test_sockets_lie_in_the_data_folder_when_their_paths_fit() -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        assert socket_folder(Path(folder)) == Path(folder) / "run"
 
 
 def test_sockets_of_a_long_path_lie_in_a_short_private_folder_always_the_same(tmp_path: Path) -> None:
