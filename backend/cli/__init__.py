@@ -136,7 +136,8 @@ def token(
 def register(
     user: Annotated[str, typer.Option(help="Who registers.")],
     providers: Annotated[
-        str | None, typer.Option(help="Organisation codes with commas between. [default: all]", show_default=False)
+        str | None,
+        typer.Option(help="Organisation codes with commas between, or `all`. [default: ten of all industries]", show_default=False),
     ] = None,
     url: Annotated[str | None, typer.Option(help="Where the API is. [default: the running system's]", show_default=False)] = None,
     transport: Annotated[str, typer.Option(help="websocket, sse or poll")] = "websocket",
