@@ -157,12 +157,10 @@ class Operator:
     ) -> httpx.Response:
         """A data API by its code. `headers`: replaces, None leaves one out. `card_id` goes into the path."""
         api = by_code(PROVIDERS[org_code].industry, code)
-        whole = {
-            "x-api-tran-id": self.tran_id(),
-            "x-api-type": "user-consent",
-            "authorization": f"Bearer {await self.token(user, org_code)}",
-        }
-        sent = {name: value for name, value in (whole | (headers or {})).items() if value is not None}
+        whole: dict[str, str | None] = {"x-api-tran-id": self.tran_id(), "x-api-type": "user-consent", **(headers or {})}
+        if "authorization" not in whole:
+            whole["authorization"] = f"Bearer {await self.token(user, org_code)}"
+        sent = {name: value for name, value in whole.items() if value is not None}
         return await self.raw(
             api, org_code, path or api.path.format(card_id=params.pop("card_id", "")), sent, {"org_code": org_code, **params}
         )

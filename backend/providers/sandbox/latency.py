@@ -26,6 +26,10 @@ class Latency(Struct, frozen=True, forbid_unknown_fields=True):
     p50: Milliseconds
     p99: Milliseconds
 
+    def __post_init__(self) -> None:
+        if self.p99 < self.p50:
+            raise ValueError("p99 must not be below p50")
+
     def draw(self, random: Random) -> float:
         """Seconds of one answer; at most four times the p99."""
         if self.p50 <= 0:
@@ -45,13 +49,13 @@ SLOW = Latency(3000.0, 3000.0)  # mode `slow` when no latency is given
 
 CA = Latency(70.0, 245.0)
 _P50: dict[Industry, float] = {
-    Industry.BANK: 58.0,
-    Industry.CARD: 46.0,
-    Industry.INVEST: 52.0,
-    Industry.INSU: 72.0,
-    Industry.EFIN: 28.0,
-    Industry.CAPITAL: 64.0,
-    Industry.TELECOM: 60.0,
+    Industry.BANK: 59.0,
+    Industry.CARD: 47.0,
+    Industry.INVEST: 53.0,
+    Industry.INSU: 73.0,
+    Industry.EFIN: 30.0,
+    Industry.CAPITAL: 65.0,
+    Industry.TELECOM: 61.0,
 }
 _SPREAD = (1.0, 0.7, 1.35, 1.1)  # providers of one industry differ
 _TAIL = 3.5  # p99 / p50

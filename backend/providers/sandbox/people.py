@@ -29,7 +29,7 @@ class Trait(StrEnum):
     """What is special about a person."""
 
     ORDINARY = ""
-    RICH = "rich"  # 30 to 36 assets in each main list
+    RICH = "rich"  # 30 to 36 assets in each main list, one at least in every other
     EMPTY = "empty"  # nothing anywhere: counts of "0"
     MANY_PAGES = "many-pages"
     MINUS_ACCOUNT = "minus-account"  # the first bank account is overdrawn: deposit and loan at once
@@ -138,7 +138,9 @@ def _invent(figures: Figures, listing: Listing, trait: Trait) -> tuple[Holding, 
     count = figures.number("count", *listing.ordinary)
     if trait is Trait.EMPTY:
         count = 0
-    elif listing.is_main:
-        count = {Trait.RICH: figures.number("rich", 30, 36), Trait.MANY_PAGES: MANY}.get(trait, count)
+    elif trait is Trait.RICH:
+        count = figures.number("rich", 30, 36) if listing.is_main else max(count, 1)
+    elif trait is Trait.MANY_PAGES and listing.is_main:
+        count = MANY
     closed = count - 1 if trait is Trait.CLOSED_ACCOUNT and listing.is_main else -1
     return tuple(listing.make(Making(figures.under(str(n)), n, trait, n == closed)) for n in range(count))

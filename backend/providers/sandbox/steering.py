@@ -86,9 +86,6 @@ class ProviderChange(Struct, frozen=True, forbid_unknown_fields=True):
     for_s: Seconds | UnsetType | None = UNSET  # None: for good
     enforce: frozenset[Rule] | UnsetType = UNSET
 
-    def __post_init__(self) -> None:
-        _check_order(self.latency_ms)
-
     def on(self, before: Behaviour) -> Behaviour:
         """The behaviour after this change."""
         mode = before.mode if self.mode is UNSET else self.mode
@@ -109,9 +106,6 @@ class CaChange(Struct, frozen=True, forbid_unknown_fields=True):
     approve_after_ms: ApprovalMilliseconds | UnsetType | None = UNSET
     for_s: Seconds | UnsetType | None = UNSET
 
-    def __post_init__(self) -> None:
-        _check_order(self.latency_ms)
-
     def on(self, before: CaBehaviour) -> CaBehaviour:
         """The behaviour after this change."""
         return CaBehaviour(
@@ -119,11 +113,6 @@ class CaChange(Struct, frozen=True, forbid_unknown_fields=True):
             approve_after_ms=before.approve_after_ms if self.approve_after_ms is UNSET else self.approve_after_ms,
             mode=before.mode if self.mode is UNSET else self.mode,
         )
-
-
-def _check_order(latency: Latency | UnsetType) -> None:
-    if latency is not UNSET and latency.p99 < latency.p50:
-        raise ValueError("latency_ms.p99 must not be below latency_ms.p50")
 
 
 B = TypeVar("B", Behaviour, CaBehaviour)

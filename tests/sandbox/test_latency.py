@@ -1,0 +1,58 @@
+"""Latencies: the distribution, and the old sequential way that the whole is measured against."""
+
+from __future__ import annotations
+
+from random import Random
+from statistics import mean, quantiles
+
+from backend.events import Industry
+from backend.providers.directory import BUILT_IN, load_directory
+from backend.providers.sandbox.catalogue import CATALOGUE
+from backend.providers.sandbox.latency import CA, Latency
+from backend.providers.sandbox.options import SandboxOptions
+from backend.providers.sandbox.people import People
+from backend.providers.sandbox.steering import Steering
+
+PROVIDERS = load_directory(BUILT_IN).providers
+# Lists, and details per asset of the first list, that a registration reads beside the token.
+READ = {
+    Industry.BANK: ("BA01", 1, 1),
+    Industry.CARD: ("CD01", 2, 1),
+    Industry.INVEST: ("IV01", 1, 2),
+    Industry.INSU: ("IS01", 1, 2),
+    Industry.EFIN: ("EF01", 2, 1),
+    Industry.CAPITAL: ("CP01", 1, 1),
+    Industry.TELECOM: ("TC01", 1, 1),
+}
+
+
+def sequential_ms() -> float:
+    """What one ordinary person's registration at ten providers takes when each call waits for the one before it."""
+    people, steering = People("moa", CATALOGUE), Steering(SandboxOptions())
+
+    def provider_ms(org_code: str, industry: Industry) -> float:
+        first_list, lists, details = READ[industry]
+        assets = mean(len(people.holdings(industry, org_code, f"person{n}", first_list)) for n in range(200))
+        return (1 + lists + details * assets) * steering.providers[org_code].at(0).latency.mean
+
+    return 3 * CA.mean + 10 * mean(provider_ms(each.org_code, each.industry) for each in PROVIDERS)
+
+
+def test_the_old_way_over_ten_providers_takes_3_3_seconds() -> None:
+    assert 3_150 <= sequential_ms() <= 3_450
+
+
+def test_the_fastest_provider_answers_within_20_to_40_ms() -> None:
+    steering = Steering(SandboxOptions())
+    assert 20 <= min(steering.providers[each.org_code].at(0).latency.p50 for each in PROVIDERS) <= 40
+
+
+def test_draws_have_the_percentiles_that_were_asked_for() -> None:
+    latency, random = Latency(40, 140), Random(1)
+    percentiles = quantiles((latency.draw(random) * 1000 for _ in range(40_000)), n=100)
+    assert abs(percentiles[49] - 40) < 2
+    assert abs(percentiles[98] - 140) < 12
+
+
+def test_no_latency_means_at_once() -> None:
+    assert Latency(0, 0).draw(Random(1)) == 0
