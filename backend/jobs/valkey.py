@@ -6,13 +6,16 @@ Nothing connects here; the first command does. No URL is ever logged: it may hol
 
 from __future__ import annotations
 
+import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from redis.asyncio import BlockingConnectionPool, Redis
+import redis.exceptions
+from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.connection import AbstractConnection, parse_url
 from redis.exceptions import RedisError
 
 from backend.errors import EngineUnavailable
@@ -24,13 +27,51 @@ KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}  # a sil
 VALKEY_AWAY = (RedisError, OSError)
 
 
+class _Cancellable(AbstractConnection):
+    """Sends without `asyncio.wait_for`: before Python 3.12 it may swallow a cancellation, and so any deadline around a command."""
+
+    async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:
+        if not self.is_connected:
+            await self.connect()  # type: ignore[no-untyped-call]
+        elif check_health:
+            await self.check_health()  # type: ignore[no-untyped-call]
+        pieces = [command.encode() if isinstance(command, str) else command] if isinstance(command, str | bytes) else command
+        try:
+            async with asyncio.timeout(self.socket_timeout):
+                await self._send_packed_command(pieces)
+        except BaseException as exc:
+            await self.disconnect(nowait=True)  # half a command may have been sent
+            if isinstance(exc, TimeoutError):
+                raise redis.exceptions.TimeoutError("Timeout writing to socket") from None
+            if isinstance(exc, OSError):
+                raise redis.exceptions.ConnectionError(f"Error while writing to socket: {type(exc).__name__}") from exc
+            raise
+
+
+class _Tcp(_Cancellable, Connection):
+    pass
+
+
+class _Tls(_Cancellable, SSLConnection):
+    pass
+
+
+class _Unix(_Cancellable, UnixDomainSocketConnection):
+    pass
+
+
+CONNECTIONS: dict[str, type[AbstractConnection]] = {"redis": _Tcp, "rediss": _Tls, "unix": _Unix}
+
+
 def connect(url: str, *, timeout: float, pool: int) -> Redis:
     """A client with at most `pool` connections; a command, or the wait for a connection, fails after `timeout` seconds.
 
     Without these bounds a frozen server holds its callers for ever. Commands are never repeated silently: few of ours may be.
-    Raises `ValueError` for a URL of another scheme.
+    What the URL's query says (`?db=1&ssl_ca_certs=…`) goes first. Raises `ValueError` for a URL of another scheme.
     """
     options: dict[str, Any] = {
+        "max_connections": pool,
+        "timeout": timeout,
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
         "health_check_interval": HEALTH_CHECK_SECONDS,
@@ -40,7 +81,8 @@ def connect(url: str, *, timeout: float, pool: int) -> Redis:
         options |= {"socket_keepalive": True, "socket_keepalive_options": _keepalive_options()}
     if scheme == "rediss":
         options |= {"ssl_check_hostname": True}  # redis-py leaves it off
-    return Redis.from_pool(BlockingConnectionPool.from_url(url, max_connections=pool, timeout=timeout, **options))
+    options |= parse_url(url) | {"connection_class": CONNECTIONS.get(scheme)}
+    return Redis.from_pool(BlockingConnectionPool(**options))
 
 
 def _keepalive_options() -> dict[int, int]:

@@ -141,17 +141,15 @@ class LeasedWorker(Worker):
     async def _claiming(self) -> float:
         """Until `stop()`. Returns the moment by which the running jobs must have ended."""
         outage = Outage("claiming")
-        wait = 0.0
         while self._drained_by is None:
-            await self._waking.wait(wait)
             try:
                 if outage.lasting:
                     await self._renew()  # what we still hold is ours before it is anybody's
                 wait = await self._claim()
                 outage.over()
+                await self._waking.wait(wait)
             except VALKEY_AWAY as exc:
                 await outage.pause(exc)
-                wait = 0.0
         return self._drained_by
 
     async def _claim(self) -> float:
