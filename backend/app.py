@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from pathlib import Path
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
@@ -16,10 +15,11 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, PlainTextResponse, Response
-from starlette.routing import BaseRoute, Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
 
+from backend import pages
+from backend.demo import Mint, token_routes
 from backend.edge import Edge, on_http_exception, on_refused
 from backend.errors import Refused
 from backend.events import to_json
@@ -31,13 +31,12 @@ from backend.services import Api, build_api
 from backend.settings import Settings
 from backend.web import FEED_POSITION, json_answer
 
-_HERE = Path(__file__).parent
-PAGES = next(folder for folder in (_HERE.parent / "frontend_demo", _HERE / "frontend_demo") if folder.is_dir() or folder.parent == _HERE)
-_PAGE_POLICY = "default-src 'self'; connect-src 'self' ws: wss:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
 
+def create_app(settings: Settings, *, mint: Mint | None = None) -> Starlette:
+    """The API. Raises `ValueError` or `DirectoryFault` for settings that cannot work.
 
-def create_app(settings: Settings) -> Starlette:
-    """The API. Raises `ValueError` or `DirectoryFault` for settings that cannot work."""
+    `mint` makes development tokens for the demo page; None: the page is given none.
+    """
     configure_logs(settings, process="api")
     api = build_api(settings)
 
@@ -50,7 +49,7 @@ def create_app(settings: Settings) -> Starlette:
                 await api.close()
 
     app = Starlette(
-        routes=_routes(api, settings),
+        routes=[*_routes(api, settings), *token_routes(settings, mint), *pages.routes()],
         middleware=_middleware(settings),
         exception_handlers={Refused: on_refused, HTTPException: on_http_exception},
         lifespan=lifespan,
@@ -71,7 +70,7 @@ def _routes(api: Api, settings: Settings) -> list[BaseRoute]:
         max_body=settings.max_body_bytes,
     )
     realtime = RealtimeDeps(feed=foundation.feed, hub=api.hub, verifier=api.verifier, clock=foundation.clock, version=version("moa"))
-    return [*registration.routes(), *realtime_routes(realtime), *_operations(api), *_pages()]
+    return [*registration.routes(), *realtime_routes(realtime), *_operations(api)]
 
 
 def _middleware(settings: Settings) -> list[Middleware]:
@@ -101,11 +100,3 @@ def _operations(api: Api) -> list[BaseRoute]:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
     return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
-
-
-def _pages() -> list[BaseRoute]:
-    async def page(_: Request) -> Response:
-        headers = {"Content-Security-Policy": _PAGE_POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
-        return FileResponse(PAGES / "index.html", headers=headers)
-
-    return [Route("/", page), Mount("/demo", StaticFiles(directory=PAGES, check_dir=False))]

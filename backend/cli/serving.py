@@ -11,6 +11,7 @@ import signal
 import socket
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -19,7 +20,10 @@ from starlette.applications import Starlette
 
 from backend.cli.leash import hold
 from backend.cli.running import need_engines, settings_of
+from backend.cli.tokens import development_token
+from backend.clock import SystemClock
 from backend.errors import MoaError
+from backend.settings import Settings
 
 LARGEST_MESSAGE = 64 * 1024  # bytes of one WebSocket message from a client
 BACKLOG = 2048
@@ -67,8 +71,12 @@ def run_api(data: Path | None, *, port: int | None, fd: int | None, parent: int 
     from backend.app import create_app  # noqa: PLC0415  # heavy, and only this process needs it
 
     with _one_line():
-        app = create_app(settings)
+        app = create_app(settings, mint=partial(_demo_token, settings))
     _serve(app, listener, drain_seconds=settings.drain_seconds)
+
+
+def _demo_token(settings: Settings, user: str, seconds: int) -> str:
+    return development_token(settings, user=user, ops=False, ttl=seconds, now=SystemClock().now())
 
 
 def run_sandbox(data: Path | None, *, port: int | None, fd: int | None, parent: int | None) -> None:

@@ -1,0 +1,66 @@
+"""Files that the API serves as they are: the demo page, and the documents that describe the API.
+
+In: nothing but the path. Out: files of `frontend_demo/` and `backend/documents/`. The page may load and call nothing but this server:
+no inline script, no inline style, no other host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+_HERE = Path(__file__).parent
+PAGES = _HERE.parent / "frontend_demo"  # beside the package, in a checkout as in an installation
+DOCUMENTS = _HERE / "documents"
+
+_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self'",
+        "connect-src 'self'",  # covers the WebSocket of the same host
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+_HEADERS: Mapping[str, str] = {
+    "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-cache",
+}
+
+
+class _Files(StaticFiles):
+    """The page's folder; every file carries the policy, so that none of them is a way around it."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        answer = await super().get_response(path, scope)
+        answer.headers.update(_HEADERS)
+        return answer
+
+
+def routes() -> list[BaseRoute]:
+    """`/`, `/demo/…`, `/openapi.json`, `/asyncapi.json`."""
+
+    async def page(_: Request) -> Response:
+        return FileResponse(PAGES / "index.html", headers=_HEADERS)
+
+    async def document(request: Request) -> Response:
+        return FileResponse(DOCUMENTS / request.url.path.rpartition("/")[2], media_type="application/json")
+
+    return [
+        Route("/", page, methods=["GET"]),
+        Route("/openapi.json", document, methods=["GET"]),
+        Route("/asyncapi.json", document, methods=["GET"]),
+        Mount("/demo", _Files(directory=PAGES, check_dir=False)),
+    ]
