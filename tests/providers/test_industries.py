@@ -19,10 +19,28 @@ WON = "KRW"
 WANTED = [(industry, listing) for industry in Industry for listing in LISTINGS[industry]]
 
 GOOD = {
-    "account_num": "110123", "seqno": "1", "is_consent": "true", "prod_name": "통장", "account_type": "1001", "account_status": "01",
-    "is_minus": "false", "card_id": "c1", "card_num": "1234******5678", "card_name": "카드", "account_name": "종합", "sub_key": "s",
-    "insu_num": "P1", "insu_type": "01", "insu_status": "02", "fob_id": "f", "fob_name": "머니", "account_list": [{"account_id": "x"}],
-    "mgmt_id": "m", "telecom_num": "010****1234", "point_name": "포인트", "remain_point_amt": "10",
+    "account_num": "110123",
+    "seqno": "1",
+    "is_consent": "true",
+    "prod_name": "통장",
+    "account_type": "1001",
+    "account_status": "01",
+    "is_minus": "false",
+    "card_id": "c1",
+    "card_num": "1234******5678",
+    "card_name": "카드",
+    "account_name": "종합",
+    "sub_key": "s",
+    "insu_num": "P1",
+    "insu_type": "01",
+    "insu_status": "02",
+    "fob_id": "f",
+    "fob_name": "머니",
+    "account_list": [{"account_id": "x"}],
+    "mgmt_id": "m",
+    "telecom_num": "010****1234",
+    "point_name": "포인트",
+    "remain_point_amt": "10",
 }
 VALUES = ("true", "false", "1001", "2001", "3100", "9", "", "0", "-5.5", "20260101", None, 7, [], [{"account_id": "y"}], "통장", "..", "\0")
 
