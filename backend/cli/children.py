@@ -70,7 +70,7 @@ class Child:
         await asyncio.wait({ended, hurried}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         hurried.cancel()
         if not ended.done():
-            self.say(f"{self.name} does not end; killing it")
+            self.say(f"{self.name} is killed" + ("" if self.hurry.is_set() else f": it did not end in {seconds:g} s"))
             _send(process, signal.SIGKILL)
         await ended
 
@@ -133,8 +133,8 @@ async def kept_engine(start: Callable[[Path], Engine], data: Path, say: Say) -> 
 async def _restarted(start: Callable[[Path], Engine], data: Path, say: Say, ended: Engine) -> Engine:
     try:
         return await _whole(start, data)
-    except MoaError as exc:
-        say(str(exc))
+    except (MoaError, OSError) as exc:  # the next look tries again
+        say(f"{ended.name} cannot be started again: {exc}")
         return ended
 
 

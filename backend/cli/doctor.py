@@ -143,7 +143,7 @@ async def _valkey(settings: Settings) -> str:
 async def _leftovers(_settings: Settings) -> str:
     left = await asyncio.to_thread(abandoned_homes) if os.geteuid() == 0 else []
     if not left:
-        return "nothing left behind"
+        return "no cluster without its data folder"
     return "; ".join(f"{home} was made for {data}, which does not point to it any more; remove it to win room" for home, data in left)
 
 
@@ -168,5 +168,5 @@ LOOKS: dict[str, Look] = {
     "provider directory": _directory,
     "PostgreSQL": _postgres,
     "Valkey": _valkey,
-    "disk": _leftovers,
+    "left behind": _leftovers,
 }

@@ -8,6 +8,8 @@ A second Ctrl-C is a hurry: processes are killed, the engines still end cleanly.
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import signal
 import socket
 import sys
@@ -200,9 +202,15 @@ def _tell(system: System, data: Path) -> None:
     if system.sandbox:
         _say(f"sandbox  {system.sandbox_url}/")
     folder = "" if data == Path(".moa").absolute() else f" --data {data}"
-    _say(f"token    moa token --user alice{folder}")
-    _say(f"try      moa register --user alice{folder}")
+    _say(f"token    {_command()} token --user alice{folder}")
+    _say(f"try      {_command()} register --user alice{folder}")
     _say(f"ready {first}")
+
+
+def _command() -> str:
+    """How the person in this terminal calls `moa`: not by its name alone unless that finds this very one."""
+    beside = Path(sys.executable).with_name("moa")
+    return "moa" if shutil.which("moa") == str(beside) else os.path.relpath(beside)
 
 
 def _say(line: str) -> None:

@@ -39,11 +39,11 @@ def _with_children(roots: set[int]) -> set[int]:
 class Up:
     """One `moa up`, its output, its processes."""
 
-    def __init__(self, data: Path, *arguments: str) -> None:
+    def __init__(self, data: Path, *arguments: str, **settings: str) -> None:
         self.data = data
         self._log = data.parent / f"up-{time.monotonic_ns()}.log"
         command = [sys.executable, "-m", "backend.cli", "up", "--port", "0", "--sandbox-port", "0", "--data", str(data), *arguments]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("MOA_")}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MOA_")} | settings
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
 
@@ -86,8 +86,8 @@ def up(tmp_path: Path) -> Iterator[Callable[..., Up]]:
     """Starts a system in `tmp_path/m`. Whatever a failed test leaves is ended by its ids."""
     started: list[Up] = []
 
-    def start(*arguments: str) -> Up:
-        started.append(Up(tmp_path / "m", *arguments))
+    def start(*arguments: str, **settings: str) -> Up:
+        started.append(Up(tmp_path / "m", *arguments, **settings))
         return started[-1]
 
     yield start

@@ -115,6 +115,18 @@ def test_a_stop_while_it_is_still_starting_leaves_nothing(up, alive) -> None:
     assert alive(processes) == set()
 
 
+def test_engines_of_ones_own_are_used_and_none_is_embedded(up, database_url: str, valkey_url: str) -> None:
+    system = up(MOA_DATABASE_URL=database_url, MOA_VALKEY_URL=valkey_url)
+    url = system.ready()
+    assert system.engines() == set()
+    assert not (system.data / "postgres").exists()
+    with client(load_settings(system.data), url, "alice") as api:
+        provider = api.get("/v1/providers").json()["providers"][0]["org_code"]
+        accepted = api.post("/v1/registrations", json={"providers": [provider]})
+        assert followed(api, accepted.json()["position"])[-1]["type"] == "registration.completed"
+    assert system.ends(signal.SIGTERM) == 0
+
+
 def test_a_port_that_is_taken_is_said_before_anything_starts(up) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
