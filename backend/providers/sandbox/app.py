@@ -6,6 +6,8 @@ request, no engine is needed, and all state is in the application.
 
 from __future__ import annotations
 
+from random import Random
+
 from starlette.applications import Starlette
 from starlette.routing import Mount, Route
 
@@ -45,9 +47,9 @@ def create_app(options: SandboxOptions | None = None, clock: Clock | None = None
     ca = CertificationAuthority(options=options, signer=signer, tokens=tokens, clock=clock)
     served = {
         provider.org_code: Served(
-            provider,
-            Granting(provider=provider, options=options, ca=ca, root=signer.root, tokens=tokens, clock=clock),
-            DataApis(provider=provider, people=people, tokens=tokens, clock=clock),
+            provider=provider,
+            granting=Granting(provider=provider, options=options, ca=ca, root=signer.root, tokens=tokens, clock=clock),
+            data=DataApis(provider=provider, people=people, tokens=tokens, clock=clock),
         )
         for provider in options.directory.providers
     }
@@ -57,9 +59,16 @@ def create_app(options: SandboxOptions | None = None, clock: Clock | None = None
         for each in served.values():
             each.data.forget_calls()
 
-    control = Control(providers=options.directory.providers, steering=steering, calls=calls, clock=clock, forget_calls=forget_calls)
+    control = Control(
+        providers={each.org_code: each for each in options.directory.providers},
+        steering=steering,
+        calls=calls,
+        clock=clock,
+        forget_calls=forget_calls,
+    )
     pages = Pages(options=options, ca=ca)
-    front = Front(options=options, ca=ca, served=served, steering=steering, calls=calls, tokens=tokens, clock=clock)
+    random = Random(options.seed)  # noqa: S311  (latencies)
+    front = Front(options=options, ca=ca, served=served, steering=steering, calls=calls, tokens=tokens, clock=clock, random=random)
     routes = [
         Route("/", pages.index, methods=["GET"]),
         Mount("/sandbox", routes=[*control.routes(), *pages.sign_routes()]),

@@ -7,6 +7,7 @@ In: one request and the behaviour of the moment. Out: an answer, or `Refusal`. N
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
 from backend.clock import KST, Clock
@@ -63,21 +64,21 @@ def is_unchanged(modified: str, search_timestamp: str) -> bool:
     return int(modified) <= int(search_timestamp)
 
 
+@dataclass(kw_only=True, eq=False)
 class DataApis:
     """One provider's data."""
 
-    def __init__(self, *, provider: Provider, people: People, tokens: Tokens, clock: Clock) -> None:
-        self._provider = provider
-        self._people = people
-        self._tokens = tokens
-        self._clock = clock
-        self._sent: Bounded[tuple[str, ...], None] = Bounded(_QUOTA_ENTRIES)  # scheduled calls that succeeded, by week
+    provider: Provider
+    people: People
+    tokens: Tokens
+    clock: Clock
+    _sent: Bounded[tuple[str, ...], None] = field(default_factory=lambda: Bounded(_QUOTA_ENTRIES))  # scheduled calls, by week
 
     def answer(self, request: Request, behaviour: Behaviour) -> Answer:
         """Carries a request out. Raises `Refusal`."""
-        api = endpoint(self._provider, request)
+        api = endpoint(self.provider, request)
         request.check_tran_id()
-        now = self._clock.now().astimezone(KST)
+        now = self.clock.now().astimezone(KST)
         if api.code == "CM01":
             self._check_params(api, request.params())
             return ok(self._own_apis())
@@ -95,16 +96,16 @@ class DataApis:
         self._sent.clear()
 
     def _own_apis(self) -> Fields:
-        own = [api for api in APIS if api.industry == self._provider.industry]
+        own = [api for api in APIS if api.industry == self.provider.industry]
         uris = [{"api_code": api.code, "api_uri": f"/{VERSION}/{api.industry}{api.path}"} for api in own if api.code != "CM01"]
         return {"version": VERSION, "min_version": VERSION, "api_cnt": str(len(uris)), "api_list": uris}
 
     def _check_grant(self, request: Request, api: Api, now: datetime) -> Grant:
-        grant = self._tokens.read(request.bearer or "")
-        if grant is None or grant.kind is not Kind.ACCESS or grant.org_code != self._provider.org_code:
+        grant = self.tokens.read(request.bearer or "")
+        if grant is None or grant.kind is not Kind.ACCESS or grant.org_code != self.provider.org_code:
             raise refuse(Rsp.INVALID_TOKEN)
         request.user = grant.user
-        if not self._tokens.is_live(grant, now):
+        if not self.tokens.is_live(grant, now):
             raise refuse(Rsp.INVALID_TOKEN)
         if grant.consent["end_date"] < f"{now:%Y%m%d}" or trait_of(grant.user) is Trait.CONSENT_EXPIRED:
             raise refuse(Rsp.CONSENT_ENDED)
@@ -115,7 +116,7 @@ class DataApis:
     def _check_params(self, api: Api, params: dict[str, str]) -> None:
         if "org_code" not in params:
             raise refuse(Rsp.BAD_PARAMETER, "org_code")
-        if params["org_code"] != self._provider.org_code:
+        if params["org_code"] != self.provider.org_code:
             raise refuse(Rsp.UNKNOWN_ORG_CODE)
         for name in api.params:
             value = params.get(name)
@@ -125,10 +126,10 @@ class DataApis:
                 raise refuse(Rsp.BAD_PARAMETER, name)
 
     def _tell(self, api: Api, request: Request, params: dict[str, str], behaviour: Behaviour, user: str, now: datetime) -> Answer:
-        resource = CATALOGUE[self._provider.industry][api.code]
+        resource = CATALOGUE[self.provider.industry][api.code]
         if isinstance(resource, Listing):
             holdings = self._others(user, api.code)
-            about, rows = self._people.person(self._provider.org_code, user), [{**each.ref, **each.entry} for each in holdings]
+            about, rows = self.people.person(self.provider.org_code, user), [{**each.ref, **each.entry} for each in holdings]
             modified = max((each.modified for each in holdings), default=about.modified)
         else:
             about, rows = self._asset(resource, request, params, user), []
@@ -151,12 +152,12 @@ class DataApis:
         return ok(body | head | _page(api, resource.stem, told, params))
 
     def _others(self, user: str, code: str) -> tuple[Holding, ...]:
-        return self._people.holdings(self._provider.industry, self._provider.org_code, user, code)
+        return self.people.holdings(self.provider.industry, self.provider.org_code, user, code)
 
     def _asset(self, resource: Detail, request: Request, params: dict[str, str], user: str) -> Holding:
         """The asset that a call is about. Raises 40402, 40305."""
         if resource.of is None:
-            return self._people.person(self._provider.org_code, user)
+            return self.people.person(self.provider.org_code, user)
         named = {name: params[name] for name in _ASSET_PARAMS if name in params}
         if request.path.startswith(f"/{VERSION}/card/cards/"):
             named = {"card_id": request.path.split("/")[4]}
@@ -177,7 +178,7 @@ class DataApis:
         """The rules for scheduled calls, where they are enforced. Raises 50009, 42901."""
         if not behaviour.enforce or request.api_type != ApiType.SCHEDULED:
             return
-        if Rule.WINDOW in behaviour.enforce and not in_window(self._provider.transfer_windows, now):
+        if Rule.WINDOW in behaviour.enforce and not in_window(self.provider.transfer_windows, now):
             raise refuse(Rsp.OUT_OF_WINDOW)
         if Rule.QUOTA in behaviour.enforce and "next_page" not in params:  # pages count as one call
             sunday = now.date() - timedelta(days=now.isoweekday() % 7)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -29,17 +30,15 @@ _FIELD = re.compile(r" - at `\$\.?([^`]*)`$")
 _UNKNOWN_FIELD = re.compile(r"unknown field `([^`]*)`")
 
 
+@dataclass(kw_only=True, eq=False)
 class Control:
     """The endpoints. `forget_calls` clears what providers remember about earlier calls."""
 
-    def __init__(
-        self, *, providers: tuple[Provider, ...], steering: Steering, calls: CallLog, clock: Clock, forget_calls: Callable[[], None]
-    ) -> None:
-        self._providers = {provider.org_code: provider for provider in providers}
-        self._steering = steering
-        self._calls = calls
-        self._clock = clock
-        self._forget_calls = forget_calls
+    providers: dict[str, Provider]
+    steering: Steering
+    calls: CallLog
+    clock: Clock
+    forget_calls: Callable[[], None]
 
     def routes(self) -> list[Route]:
         return [
@@ -52,17 +51,17 @@ class Control:
 
     async def list_providers(self, _: Request) -> Response:
         """How everybody behaves."""
-        return _json({"ca": self._ca_view(), "providers": [self._view(org_code) for org_code in self._providers]})
+        return _json({"ca": self._ca_view(), "providers": [self._view(org_code) for org_code in self.providers]})
 
     async def put_provider(self, request: Request) -> Response:
         """Changes a provider; answers with its behaviour."""
         org_code = request.path_params["org_code"]
-        if org_code not in self._providers:
+        if org_code not in self.providers:
             return _problem(Problem.NOT_FOUND, "The sandbox has no provider with this org_code.")
         change = await _change(request, ProviderChange)
         if isinstance(change, Response):
             return change
-        steered, now = self._steering.providers[org_code], self._clock.monotonic()
+        steered, now = self.steering.providers[org_code], self.clock.monotonic()
         steered.put(change.on(steered.at(now)), change.for_s, now)
         return _json(self._view(org_code))
 
@@ -71,7 +70,7 @@ class Control:
         change = await _change(request, CaChange)
         if isinstance(change, Response):
             return change
-        steered, now = self._steering.ca, self._clock.monotonic()
+        steered, now = self.steering.ca, self.clock.monotonic()
         steered.put(change.on(steered.at(now)), change.for_s, now)
         return _json(self._ca_view())
 
@@ -81,7 +80,7 @@ class Control:
             since = float(request.query_params.get("since") or 0)
         except ValueError:
             return _problem(Problem.VALIDATION_FAILED, errors=[{"field": "since", "message": "Unix seconds"}])
-        calls = self._calls.since(since, request.query_params.get("org_code") or None)
+        calls = self.calls.since(since, request.query_params.get("org_code") or None)
 
         async def written() -> AsyncIterator[bytes]:
             separator = b'{"calls":['
@@ -94,14 +93,14 @@ class Control:
 
     async def reset(self, _: Request) -> Response:
         """Behaviours and the call log as at the start; people and tokens stay."""
-        self._steering.reset()
-        self._calls.clear()
-        self._forget_calls()
+        self.steering.reset()
+        self.calls.clear()
+        self.forget_calls()
         return Response(status_code=204)
 
     def _view(self, org_code: str) -> dict[str, Any]:
-        steered, now = self._steering.providers[org_code], self._clock.monotonic()
-        provider, behaviour = self._providers[org_code], steered.at(now)
+        steered, now = self.steering.providers[org_code], self.clock.monotonic()
+        provider, behaviour = self.providers[org_code], steered.at(now)
         return {
             "org_code": org_code,
             "name": provider.name,
@@ -114,13 +113,13 @@ class Control:
         }
 
     def _ca_view(self) -> dict[str, Any]:
-        now = self._clock.monotonic()
-        behaviour: CaBehaviour = self._steering.ca.at(now)
+        now = self.clock.monotonic()
+        behaviour: CaBehaviour = self.steering.ca.at(now)
         return {
             "mode": behaviour.mode,
             "approve_after_ms": behaviour.approve_after_ms,
             "latency_ms": _latency(behaviour.latency),
-            "for_s": self._steering.ca.left(now),
+            "for_s": self.steering.ca.left(now),
         }
 
 

@@ -45,7 +45,7 @@ class Exchange:
     def __init__(self, *, receive: Receive, send: Send, call: Call, started: float) -> None:
         self.call = call
         self._receive = receive
-        self._send = send
+        self.send = send
         self._started = started
         self._cycle: Any = getattr(receive, "__self__", None)
 
@@ -74,9 +74,6 @@ class Exchange:
     def is_abandoned(self) -> bool:
         """Whether the connection is gone though the answer is not complete."""
         return bool(getattr(self._cycle, "disconnected", False))
-
-    async def send(self, message: Message) -> None:
-        await self._send(message)
 
     async def gone(self, longest: float) -> None:
         """Waits for the connection to end, at most `longest` seconds."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+from dataclasses import dataclass
 from random import Random
 
 from starlette.types import Receive, Scope, Send
@@ -31,82 +32,72 @@ _ORG_CODE = re.compile(r"/([A-Za-z0-9]{10})(/.*)")
 _RETRY_AFTER = 2  # seconds
 
 
+@dataclass(kw_only=True, eq=False)
 class Served:
     """One provider, with its two halves."""
 
-    def __init__(self, provider: Provider, granting: Granting, data: DataApis) -> None:
-        self.provider = provider
-        self.granting = granting
-        self.data = data
+    provider: Provider
+    granting: Granting
+    data: DataApis
 
 
+@dataclass(kw_only=True, eq=False)
 class Front:
     """The ASGI endpoint."""
 
-    def __init__(
-        self,
-        *,
-        options: SandboxOptions,
-        ca: CertificationAuthority,
-        served: dict[str, Served],
-        steering: Steering,
-        calls: CallLog,
-        tokens: Tokens,
-        clock: Clock,
-    ) -> None:
-        self._options = options
-        self._ca = ca
-        self._served = served
-        self._steering = steering
-        self._calls = calls
-        self._tokens = tokens
-        self._clock = clock
-        self._random = Random(options.seed)  # noqa: S311  (latencies)
-        self._turn = 0
+    options: SandboxOptions
+    ca: CertificationAuthority
+    served: dict[str, Served]
+    steering: Steering
+    calls: CallLog
+    tokens: Tokens
+    clock: Clock
+    random: Random
+    _turn: int = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         path: str = scope["path"]
-        org_code, below = self._ca.org_code, path
+        org_code, below = self.ca.org_code, path
         if path not in CA_PATHS:
             found = _ORG_CODE.fullmatch(path)
             org_code, below = (found[1], found[2]) if found else ("", path)
-        call = self._calls.arrived(self._clock.now().timestamp(), org_code, scope["method"], path)
+        call = self.calls.arrived(self.clock.now().timestamp(), org_code, scope["method"], path)
         request = self._request(scope, below, call)
-        exchange = Exchange(receive=receive, send=send, call=call, started=self._clock.monotonic())
-        if org_code == self._ca.org_code:
+        exchange = Exchange(receive=receive, send=send, call=call, started=self.clock.monotonic())
+        if org_code == self.ca.org_code:
             await self._at_ca(request, exchange)
-        elif org_code in self._served:
-            await self._at_provider(self._served[org_code], request, exchange)
+        elif org_code in self.served:
+            await self._at_provider(self.served[org_code], request, exchange)
         else:
             await self._finish(exchange, request, says(Rsp.NO_ENDPOINT), Mode.OK)
 
     def _request(self, scope: Scope, path: str, call: Call) -> Request:
         headers = dict(scope["headers"])
-        base_url = self._options.public_url or f"{scope['scheme']}://{headers.get(b'host', b'').decode('latin-1')}"
+        base_url = self.options.public_url or f"{scope['scheme']}://{headers.get(b'host', b'').decode('latin-1')}"
         query = scope["query_string"].decode("latin-1")
         request = Request(scope["method"], path, query, headers, base_url=base_url.rstrip("/"))
         call.tran_id, call.api_type = request.tran_id, request.api_type
-        grant = self._tokens.read(request.bearer) if request.bearer else None
+        grant = self.tokens.read(request.bearer) if request.bearer else None
         call.user = request.user = grant.user or None if grant else None
         return request
 
     async def _at_ca(self, request: Request, exchange: Exchange) -> None:
-        behaviour = self._steering.ca.at(self._clock.monotonic())
+        behaviour = self.steering.ca.at(self.clock.monotonic())
         if behaviour.mode in (CaMode.DOWN, CaMode.HANG):
             await self._say_nothing(exchange, hang=behaviour.mode is CaMode.HANG)
             return
         if not await self._take(request, exchange, behaviour.latency):
             return
         try:
-            answer = await self._ca.answer(request, behaviour)
+            answer = await self.ca.answer(request, behaviour)
         except Refusal as refusal:
             answer = refusal.answer
         await self._finish(exchange, request, answer, Mode.OK)
 
     async def _at_provider(self, served: Served, request: Request, exchange: Exchange) -> None:
-        behaviour = self._steering.providers[served.provider.org_code].at(self._clock.monotonic())
+        behaviour = self.steering.providers[served.provider.org_code].at(self.clock.monotonic())
         exchange.call.api_code = _api_code(served.provider, request)
         if behaviour.mode in (Mode.DOWN, Mode.HANG):
             await self._say_nothing(exchange, hang=behaviour.mode is Mode.HANG)
@@ -123,15 +114,15 @@ class Front:
 
     async def _take(self, request: Request, exchange: Exchange, latency: Latency) -> bool:
         """Reads the body and lets the time pass that an answer takes. False: there is nobody to answer to."""
-        body = await exchange.body(self._options.largest_body)
+        body = await exchange.body(self.options.largest_body)
         if body is None:
             if exchange.is_abandoned:
-                exchange.finish(CLIENT_GONE, self._clock.monotonic())
+                exchange.finish(CLIENT_GONE, self.clock.monotonic())
             else:
                 await self._finish(exchange, request, refuse(Rsp.BAD_PARAMETER, "size").answer, Mode.OK)
             return False
         request.body = body
-        delay = latency.draw(self._random)
+        delay = latency.draw(self.random)
         if delay > 0:
             await asyncio.sleep(delay)
         return True
@@ -139,7 +130,7 @@ class Front:
     def _instead(self, request: Request, behaviour: Behaviour) -> Answer | None:
         """The answer of a provider that does not do what it is asked; None: it does."""
         mode = behaviour.mode
-        if behaviour.error_rate and self._random.random() < behaviour.error_rate:
+        if behaviour.error_rate and self.random.random() < behaviour.error_rate:
             mode = Mode.HTTP500
         match mode:
             case Mode.HTTP500 if request.is_oauth:
@@ -168,16 +159,16 @@ class Front:
         status = CLIENT_GONE if exchange.is_abandoned else NO_ANSWER
         if not exchange.is_abandoned:
             await exchange.cut()
-        exchange.finish(status, self._clock.monotonic())
+        exchange.finish(status, self.clock.monotonic())
 
     async def _finish(self, exchange: Exchange, request: Request, answer: Answer, mode: Mode) -> None:
         exchange.call.user = request.user
         if exchange.is_abandoned:
-            exchange.finish(CLIENT_GONE, self._clock.monotonic())
+            exchange.finish(CLIENT_GONE, self.clock.monotonic())
             return
         self._turn += 1
         status = await deliver(exchange, request, answer, mode, self._turn)
-        exchange.finish(status, self._clock.monotonic(), answer.rsp_code)
+        exchange.finish(status, self.clock.monotonic(), answer.rsp_code)
 
 
 def _api_code(provider: Provider, request: Request) -> str | None:

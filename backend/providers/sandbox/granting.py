@@ -7,6 +7,7 @@ very document. In: form fields. Out: an answer, or `Refusal` in the shape of RFC
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import msgspec
@@ -62,25 +63,16 @@ class ConsentDocument(Struct, frozen=True):
         return {name: value for name, value in values.items() if value is not UNSET}
 
 
+@dataclass(kw_only=True, eq=False)
 class Granting:
     """One provider's authorization server."""
 
-    def __init__(
-        self,
-        *,
-        provider: Provider,
-        options: SandboxOptions,
-        ca: CertificationAuthority,
-        root: x509.Certificate,
-        tokens: Tokens,
-        clock: Clock,
-    ) -> None:
-        self._provider = provider
-        self._options = options
-        self._ca = ca
-        self._root = root
-        self._tokens = tokens
-        self._clock = clock
+    provider: Provider
+    options: SandboxOptions
+    ca: CertificationAuthority
+    root: x509.Certificate
+    tokens: Tokens
+    clock: Clock
 
     def answer(self, request: Request) -> Answer:
         """Carries a request out. Raises `Refusal`."""
@@ -90,8 +82,8 @@ class Granting:
         if request.method != "POST":
             raise refuse_oauth(OAuthError.METHOD_NOT_ALLOWED, "POST", 405)
         form = request.form()
-        check_client(form, self._options)
-        if form.get("org_code") != self._provider.org_code:
+        check_client(form, self.options)
+        if form.get("org_code") != self.provider.org_code:
             raise refuse_oauth(OAuthError.INVALID_REQUEST, "org_code")
         if request.path == REVOKE:
             return self._revoke(request, form)
@@ -114,8 +106,8 @@ class Granting:
         self._check_lengths(form)
         self._check_signature(form)
         document = self._document(form)
-        scope = FULL_SCOPES[self._provider.industry]
-        pair = self._tokens.issue(self._provider.org_code, request.user, scope, document.told(), self._clock.now())
+        scope = FULL_SCOPES[self.provider.industry]
+        pair = self.tokens.issue(self.provider.org_code, request.user, scope, document.told(), self.clock.now())
         return Answer(200, {"tx_id": form["tx_id"], **pair.fields(), "scope": scope})
 
     def _check_lengths(self, form: dict[str, str]) -> None:
@@ -124,19 +116,19 @@ class Granting:
             raise refuse_oauth(OAuthError.INVALID_REQUEST, "password_len")
         if form["consent_len"] != str(consent_bytes) or consent_bytes > _MOST_CONSENT_BYTES:
             raise refuse_oauth(OAuthError.INVALID_REQUEST, "consent_len")
-        if form["ca_code"] != self._ca.org_code:
+        if form["ca_code"] != self.ca.org_code:
             raise refuse_oauth(OAuthError.INVALID_REQUEST, "ca_code")
 
     def _check_signature(self, form: dict[str, str]) -> None:
         try:
-            content, identity = verified(form["password"], self._root, self._clock.now())
+            content, identity = verified(form["password"], self.root, self.clock.now())
         except BadSignature as exc:
             raise refuse_oauth(OAuthError.INVALID_GRANT, f"signed consent: {exc}") from exc
         if content != hashlib.sha256(form["consent"].encode()).hexdigest().encode():
             raise refuse_oauth(OAuthError.INVALID_GRANT, "signed consent: another document was signed")
         if identity != identity_of(form["username"]):
             raise refuse_oauth(OAuthError.UNAUTHORIZED_USER, "signed by another person")
-        if not self._ca.knows(form["cert_tx_id"], form["tx_id"], form["username"]):
+        if not self.ca.knows(form["cert_tx_id"], form["tx_id"], form["username"]):
             raise refuse_oauth(OAuthError.UNAUTHORIZED_USER, "cert_tx_id, tx_id")
 
     def _document(self, form: dict[str, str]) -> ConsentDocument:
@@ -144,32 +136,32 @@ class Granting:
             document = msgspec.json.decode(form["consent"].encode(), type=ConsentDocument)
         except (msgspec.DecodeError, RecursionError):
             raise refuse_oauth(OAuthError.INVALID_REQUEST, "consent") from None
-        if document.snd_org_code != self._provider.org_code or form["tx_id"].split("_")[2] != self._provider.org_code:
+        if document.snd_org_code != self.provider.org_code or form["tx_id"].split("_")[2] != self.provider.org_code:
             raise refuse_oauth(OAuthError.INVALID_GRANT, "snd_org_code")
-        if document.rcv_org_code != self._options.operator_org_code:
+        if document.rcv_org_code != self.options.operator_org_code:
             raise refuse_oauth(OAuthError.INVALID_GRANT, "rcv_org_code")
-        if document.end_date < f"{self._clock.now().astimezone(KST):%Y%m%d}":
+        if document.end_date < f"{self.clock.now().astimezone(KST):%Y%m%d}":
             raise refuse_oauth(OAuthError.INVALID_GRANT, "end_date")
         asked = [target.scope for target in document.target_info if target.asset_list is UNSET]
-        full = FULL_SCOPES[self._provider.industry].split()
+        full = FULL_SCOPES[self.provider.industry].split()
         if sorted(asked) != sorted(full) or len(asked) != len(document.target_info):
             raise refuse_oauth(OAuthError.INVALID_SCOPE, "target_info")
         return document
 
     def _refresh(self, request: Request, form: dict[str, str]) -> Answer:
-        grant = self._tokens.read(form.get("refresh_token", ""))
-        if grant is None or grant.kind is not Kind.REFRESH or grant.org_code != self._provider.org_code:
+        grant = self.tokens.read(form.get("refresh_token", ""))
+        if grant is None or grant.kind is not Kind.REFRESH or grant.org_code != self.provider.org_code:
             raise refuse_oauth(OAuthError.INVALID_GRANT, "refresh_token")
         request.user = grant.user
-        now = self._clock.now()
-        if not self._tokens.is_live(grant, now) or grant.consent["end_date"] < f"{now.astimezone(KST):%Y%m%d}":
+        now = self.clock.now()
+        if not self.tokens.is_live(grant, now) or grant.consent["end_date"] < f"{now.astimezone(KST):%Y%m%d}":
             raise refuse_oauth(OAuthError.INVALID_GRANT, "refresh_token")
-        return Answer(200, dict(self._tokens.refresh(grant, now).fields()))
+        return Answer(200, dict(self.tokens.refresh(grant, now).fields()))
 
     def _revoke(self, request: Request, form: dict[str, str]) -> Answer:
-        grant = self._tokens.read(form.get("token", ""))
-        if grant is None or grant.org_code != self._provider.org_code or not self._tokens.is_live(grant, self._clock.now()):
+        grant = self.tokens.read(form.get("token", ""))
+        if grant is None or grant.org_code != self.provider.org_code or not self.tokens.is_live(grant, self.clock.now()):
             return says(Rsp.TOKEN_NOT_VALID)
         request.user = grant.user
-        self._tokens.revoke(grant)
+        self.tokens.revoke(grant)
         return says(Rsp.OK)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from html import escape
 
 from starlette.requests import Request
@@ -32,17 +33,17 @@ curl '{url}/sandbox/calls?org_code={org}&since=0'
 curl -X POST {url}/sandbox/reset"""
 
 
+@dataclass(kw_only=True, eq=False)
 class Pages:
     """The endpoints."""
 
-    def __init__(self, *, options: SandboxOptions, ca: CertificationAuthority) -> None:
-        self._options = options
-        self._ca = ca
+    options: SandboxOptions
+    ca: CertificationAuthority
 
     def index(self, request: Request) -> Response:
         """What this server is, and how to steer it."""
-        url = self._options.public_url or str(request.base_url).rstrip("/")
-        providers = self._options.directory.providers
+        url = self.options.public_url or str(request.base_url).rstrip("/")
+        providers = self.options.directory.providers
         rows = "".join(f"<tr><td>{escape(p.name)}<td>{p.industry}<td><code>{url}/{p.org_code}</code>" for p in providers)
         body = _ABOUT + f"<pre>{escape(_EXAMPLES.format(url=url, org=providers[0].org_code))}</pre><h2>Providers</h2><table>{rows}</table>"
         return HTMLResponse(_PAGE.format(title="Moa sandbox", body=body))
@@ -52,12 +53,12 @@ class Pages:
 
     async def sign(self, request: Request) -> Response:
         """What is to be signed, and the two buttons."""
-        transaction = self._ca.transaction(request.path_params["cert_tx_id"])
+        transaction = self.ca.transaction(request.path_params["cert_tx_id"])
         return _not_found() if transaction is None else _sign_page(transaction)
 
     async def decide(self, request: Request) -> Response:
         """The person's decision; the first one counts."""
-        transaction = self._ca.transaction(request.path_params["cert_tx_id"])
+        transaction = self.ca.transaction(request.path_params["cert_tx_id"])
         if transaction is None:
             return _not_found()
         chosen = (await request.body())[:100].decode("latin-1")

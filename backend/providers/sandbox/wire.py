@@ -21,52 +21,35 @@ _TRAN_ID = re.compile(r"[A-Za-z0-9]{10}[MSRCPA][A-Za-z0-9]{14}")
 
 
 class Rsp(StrEnum):
-    """`rsp_code` (standard, section 5); the first three digits of a refusal are its HTTP status."""
+    """`rsp_code` and the words that go with it (standard, section 5); the first three digits of a refusal are its HTTP status."""
 
-    OK = "00000"
-    UP_TO_DATE = "00001"
-    TOKEN_NOT_VALID = "99999"  # answer of a revocation, HTTP 200
-    BAD_PARAMETER = "40001"
-    BAD_HEADER = "40002"
-    BAD_VERSION = "40003"
-    PERIOD_TOO_LONG = "40004"
-    INVALID_TOKEN = "40101"
-    NO_SCOPE = "40104"
-    CONSENT_ENDED = "40106"
-    UNKNOWN_ORG_CODE = "40303"
-    OLDER_THAN_FIVE_YEARS = "40304"
-    ASSET_NOT_NORMAL = "40305"
-    NO_ENDPOINT = "40401"
-    UNKNOWN_ASSET = "40402"
-    WRONG_METHOD = "40501"
-    QUOTA = "42901"
-    SYSTEM_FAILURE = "50001"
-    MAINTENANCE = "50008"
-    OUT_OF_WINDOW = "50009"
+    message: str
 
+    def __new__(cls, code: str, message: str) -> Rsp:
+        made = str.__new__(cls, code)
+        made._value_, made.message = code, message
+        return made
 
-MESSAGES: dict[Rsp, str] = {
-    Rsp.OK: "성공",
-    Rsp.UP_TO_DATE: "성공 (UP_TO_DATE)",
-    Rsp.TOKEN_NOT_VALID: "유효하지 않은 토큰",
-    Rsp.BAD_PARAMETER: "요청 파라미터에 문제가 있는 경우",
-    Rsp.BAD_HEADER: "헤더 값 미존재 또는 잘못된 헤더값",
-    Rsp.BAD_VERSION: "허용되지 않는 버전",
-    Rsp.PERIOD_TOO_LONG: "전송 기간 규칙을 넘는 조회",
-    Rsp.INVALID_TOKEN: "유효하지 않은 접근토큰",
-    Rsp.NO_SCOPE: "API 사용 권한 없음",
-    Rsp.CONSENT_ENDED: "전송요구 종료시점 경과",
-    Rsp.UNKNOWN_ORG_CODE: "기관코드 미확인",
-    Rsp.OLDER_THAN_FIVE_YEARS: "5년을 초과한 정보",
-    Rsp.ASSET_NOT_NORMAL: "정상 상태가 아닌 자산",
-    Rsp.NO_ENDPOINT: "요청한 엔드포인트는 존재하지 않음",
-    Rsp.UNKNOWN_ASSET: "요청한 자산은 유효하지 않음",
-    Rsp.WRONG_METHOD: "허용되지 않는 HTTP Method",
-    Rsp.QUOTA: "정보제공 요청한도 초과",
-    Rsp.SYSTEM_FAILURE: "시스템장애",
-    Rsp.MAINTENANCE: "정기점검",
-    Rsp.OUT_OF_WINDOW: "정기적 전송 시간대가 아님",
-}
+    OK = "00000", "성공"
+    UP_TO_DATE = "00001", "성공 (UP_TO_DATE)"
+    TOKEN_NOT_VALID = "99999", "유효하지 않은 토큰"  # answer of a revocation, HTTP 200
+    BAD_PARAMETER = "40001", "요청 파라미터에 문제가 있는 경우"
+    BAD_HEADER = "40002", "헤더 값 미존재 또는 잘못된 헤더값"
+    BAD_VERSION = "40003", "허용되지 않는 버전"
+    PERIOD_TOO_LONG = "40004", "전송 기간 규칙을 넘는 조회"
+    INVALID_TOKEN = "40101", "유효하지 않은 접근토큰"
+    NO_SCOPE = "40104", "API 사용 권한 없음"
+    CONSENT_ENDED = "40106", "전송요구 종료시점 경과"
+    UNKNOWN_ORG_CODE = "40303", "기관코드 미확인"
+    OLDER_THAN_FIVE_YEARS = "40304", "5년을 초과한 정보"
+    ASSET_NOT_NORMAL = "40305", "정상 상태가 아닌 자산"
+    NO_ENDPOINT = "40401", "요청한 엔드포인트는 존재하지 않음"
+    UNKNOWN_ASSET = "40402", "요청한 자산은 유효하지 않음"
+    WRONG_METHOD = "40501", "허용되지 않는 HTTP Method"
+    QUOTA = "42901", "정보제공 요청한도 초과"
+    SYSTEM_FAILURE = "50001", "시스템장애"
+    MAINTENANCE = "50008", "정기점검"
+    OUT_OF_WINDOW = "50009", "정기적 전송 시간대가 아님"
 
 
 class OAuthError(StrEnum):
@@ -106,13 +89,13 @@ class Refusal(Exception):
 
 def ok(body: Body) -> Answer:
     """00000 with these fields."""
-    return Answer(200, {"rsp_code": Rsp.OK.value, "rsp_msg": MESSAGES[Rsp.OK], **body})
+    return Answer(200, {"rsp_code": Rsp.OK.value, "rsp_msg": Rsp.OK.message, **body})
 
 
 def says(code: Rsp, why: str = "", retry_after: int | None = None) -> Answer:
     """An answer that is only a response code; `why` says more, never a value of the request."""
     status = 200 if code in (Rsp.OK, Rsp.UP_TO_DATE, Rsp.TOKEN_NOT_VALID) else int(code[:3])
-    message = f"{MESSAGES[code]} ({why})" if why else MESSAGES[code]
+    message = f"{code.message} ({why})" if why else code.message
     return Answer(status, {"rsp_code": code.value, "rsp_msg": message}, retry_after)
 
 
