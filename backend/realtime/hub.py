@@ -257,7 +257,7 @@ class Hub:
 
         self._lose(room, [listener for listener in room.listeners if lacks(listener.position)])
         room.cursor = min((listener.position for listener in room.listeners), key=lambda at: at.offset, default=newest)
-        room.behind = room.cursor != newest
+        room.behind |= room.cursor != newest
 
     # --- the live line ------------------------------------------------------------------------------------------------
 
