@@ -100,6 +100,9 @@ ItemRequest = Connect | RecordAssets | Complete | Fail | Defer
 Request = RecordAcceptance | RecordSignatureRequest | RecordSigned | RecordDenial | RecordExpiry | ItemRequest | Cancel | Retry
 
 
+_UNSIGNED = frozenset({RegistrationStatus.SIGNING, RegistrationStatus.DENIED, RegistrationStatus.EXPIRED})
+
+
 # --- decisions -------------------------------------------------------------------------------------------------------
 
 
@@ -166,9 +169,13 @@ def _about_provider(registration: Registration, request: ItemRequest, now: datet
 
 
 def is_current(registration: Registration, org_code: str, run: int) -> bool:
-    """Whether a job of this run still has something to do at this provider."""
+    """Whether a job of this run still has something to do at this provider.
+
+    What was signed for goes on, even if a later run still waits for its signature or never gets it: so a deferred provider does end.
+    """
     item = registration.item(org_code)
-    return not registration.awaits_signature and item.run == run and item.status in UNFINISHED
+    signed = item.run < registration.run or registration.status not in _UNSIGNED
+    return signed and item.run == run and item.status in UNFINISHED
 
 
 def _with_end(registration: Registration, facts: tuple[Fact, ...], now: datetime) -> tuple[Fact, ...]:
