@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -17,6 +18,12 @@ from hypothesis import settings
 from backend.engines import Engine, erase_postgres, start_postgres, start_valkey
 
 NUMBERS = itertools.count(1)
+
+
+def pytest_configure() -> None:
+    """A session that is told to end (`timeout` does) stops its engines like one that is interrupted."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
 
 settings.register_profile("moa", deadline=None)  # a busy machine is no fault of the example
 settings.load_profile("moa")

@@ -126,10 +126,11 @@ def started(pid: int) -> str | None:
 
 def _adopt(launch: Launch) -> Engine:
     pid = _recorded(launch.lock)
-    if pid is not None and _wait(lambda: launch.ready(pid), launch.adopt_seconds):
-        return Engine(launch.name, launch.url, pid, True, launch)
+    _wait(lambda: _over(launch.lock) or (pid is not None and launch.ready(pid)), launch.adopt_seconds)
     if _over(launch.lock):  # it was on its way out
         return start(launch)
+    if pid is not None and launch.ready(pid):
+        return Engine(launch.name, launch.url, pid, True, launch)
     who, how = (f" as process {pid}", f"kill -9 {pid}") if pid is not None else ("", f"fuser -k {launch.lock}")
     raise EngineRefused(f"{launch.name} of an earlier start still runs{who} but does not answer; end it ({how}) and start again")
 

@@ -103,6 +103,24 @@ def test_a_running_server_that_does_not_answer_is_refused_with_the_way_to_end_it
     engine.stop()
 
 
+def test_a_server_that_is_on_its_way_out_is_waited_for_and_started_again(tmp_path: Path) -> None:
+    leaving = start(launch(tmp_path, "exec sleep 60"))
+    silent = {**vars(launch(tmp_path, "exec sleep 60", answers=False)), "adopt_seconds": 10.0}
+    asked: list[int] = []
+
+    def ready(pid: int) -> bool:
+        if pid == leaving.pid and not asked:
+            os.kill(leaving.pid, signal.SIGTERM)
+        asked.append(pid)
+        return pid != leaving.pid
+
+    engine = start(Launch(**{**silent, "ready": ready}))
+    assert (engine.adopted, leaving.pid in asked) == (False, True)
+    assert engine.pid != leaving.pid
+    engine.stop()
+    assert not leaving.alive()
+
+
 def test_a_process_that_only_has_the_recorded_number_is_never_touched(tmp_path: Path) -> None:
     engine = start(launch(tmp_path, "exec sleep 60"))
     bystander = subprocess.Popen(["sleep", "60"])
