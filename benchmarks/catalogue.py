@@ -1,0 +1,10 @@
+"""Every benchmark by the name of its page, in the order in which `make bench` runs them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks import registering
+from benchmarks.model import Benchmark
+
+BENCHMARKS: dict[str, Benchmark[Any]] = {benchmark.name: benchmark for benchmark in (registering.BENCHMARK,)}

@@ -1,0 +1,337 @@
+"""The old way, as a process of its own: the request, or one task behind it, calls the CA and then provider after provider.
+
+A baseline and no straw man: the same HTTP clients with kept connections, the same parsing, vault, tables and PostgreSQL server as the new
+way; only that one call follows the other. `POST /blocking` answers when everything is stored, in one transaction at the end.
+`POST /background` answers when the registration is stored; each provider's data is stored as it is complete, for whoever polls.
+Never here: queues, Valkey, a feed. It has its own database, so that nobody takes its open registrations for work to be done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import asyncpg
+import uvicorn
+from msgspec import Struct
+from msgspec.structs import replace
+from sqlalchemy.ext.asyncio import AsyncConnection
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from ulid import ULID
+
+from backend.cli.serving import listen
+from backend.clock import SystemClock
+from backend.events import Asset, ProviderStatus, RegistrationStatus, to_json
+from backend.identity import Identity, TokenVerifier, identify
+from backend.logs import configure_logs
+from backend.providers.calls import Call
+from backend.providers.clients import ProviderClients, http_clients
+from backend.providers.consents import consent_for
+from backend.providers.contract import ApiType, CollectedAsset, Consent, Person, Provider, Signed, SignedConsent, TokenPair
+from backend.providers.directory import directory_of
+from backend.providers.ids import Serials
+from backend.registration.asset_ids import asset_of
+from backend.registration.endpoints import NewRegistration
+from backend.registration.handling import load
+from backend.registration.model import Item, Registration
+from backend.registration.rows import changed_rows, new_rows
+from backend.services import need
+from backend.settings import Settings, load_settings
+from backend.storage import assets as stored_assets
+from backend.storage import links, registrations, users
+from backend.storage.assets import AssetQuery
+from backend.storage.database import Database, open_engine
+from backend.storage.migrations import migrate
+from backend.storage.vault import Vault
+from backend.web import json_answer, read_json
+
+DATABASE = "old_way"
+MOST_ASSETS = 500
+
+T = TypeVar("T")
+
+_turn: ContextVar[asyncio.Lock] = ContextVar("whose call it is in this registration")
+
+
+class OneAfterTheOther:
+    """A guard before every call: within one registration, the next call begins when the last one has ended."""
+
+    async def through(self, org_code: str, call: Call[T], attempt: Callable[[], Awaitable[T]]) -> T:  # noqa: ARG002  # a guard's shape
+        async with _turn.get():
+            return await attempt()
+
+
+class Collected(Struct, frozen=True):
+    """One provider's part."""
+
+    consent: SignedConsent
+    tokens: TokenPair
+    assets: tuple[Asset, ...]
+
+
+class OldWay:
+    """The work behind both endpoints."""
+
+    def __init__(self, settings: Settings, database: Database, clients: ProviderClients) -> None:
+        vault = Vault(need(settings, "vault_keys"))
+        self.database = database
+        self._clients = clients
+        self._settings = settings
+        self._clock = SystemClock()
+        self._directory = directory_of(settings)
+        self._secret = need(settings, "asset_id_secret").encode()
+        self._vault = vault
+        self._serials = Serials(0)
+
+    def begun(self, identity: Identity, org_codes: Sequence[str]) -> Registration:
+        now = self._clock.now()
+        return Registration(
+            user_id=identity.user_id,
+            id=f"reg_{ULID.from_datetime(now)}",
+            created_at=now,
+            sign_before=now + timedelta(seconds=self._settings.signature_ttl),
+            items=tuple(Item(org_code=org_code) for org_code in org_codes),
+        )
+
+    async def collected(self, registration: Registration, person: Person) -> AsyncIterator[Collected]:
+        """The signature, then each provider whole, in the order of choice."""
+        _turn.set(asyncio.Lock())
+        signed = await self._signed(registration, person)
+        for item in registration.items:
+            yield await self._provider(registration.user_id, person, signed[item.org_code])
+
+    async def enter(self, connection: AsyncConnection, registration: Registration, identity: Identity) -> None:
+        """Writes a registration, with its person."""
+        sealed = self._vault.seal(to_json(self.person(identity)), "users", "person", identity.user_id)
+        await users.enter(connection, identity.user_id, person_sealed=sealed, now=self._clock.now())
+        await registrations.add(connection, *new_rows(registration, request_id="old-way"))
+
+    async def keep(self, connection: AsyncConnection, user_id: str, collected: Collected) -> None:
+        """Writes one provider's link and assets."""
+        await links.save(connection, self._link(user_id, collected))
+        if collected.assets:
+            await stored_assets.save(connection, user_id, collected.assets)
+
+    async def change(self, connection: AsyncConnection, before: Registration, after: Registration) -> None:
+        """Writes what differs."""
+        columns, items = changed_rows(before, after, self._clock.now())
+        if columns:
+            await registrations.change(connection, before.user_id, before.id, columns)
+        await registrations.change_items(connection, before.user_id, before.id, items)
+
+    async def _signed(self, registration: Registration, person: Person) -> dict[str, SignedConsent]:
+        now = self._clock.now()
+        consents = tuple(self._consent(item.org_code, now) for item in registration.items)
+        request = await self._clients.ca.request_signature(person, consents, now)
+        while True:
+            answer = await self._clients.ca.signature(request, consents, self._clock.now())
+            if isinstance(answer, Signed):
+                return {each.org_code: self._signature(each, request.cert_tx_id, answer) for each in consents}
+            await asyncio.sleep(self._settings.ca_poll_ms / 1000)
+
+    def _consent(self, org_code: str, now: datetime) -> Consent:
+        directory = self._directory
+        operator, serial = self._settings.operator_org_code, self._serials.next()
+        return consent_for(self._entry(org_code), operator=operator, ca=directory.ca.org_code, now=now, serial=serial)
+
+    def _entry(self, org_code: str) -> Provider:
+        provider = self._directory.provider(org_code)
+        if provider is None:
+            raise LookupError(org_code)
+        return provider
+
+    def _signature(self, consent: Consent, cert_tx_id: str, answer: Signed) -> SignedConsent:
+        return SignedConsent(
+            org_code=consent.org_code,
+            tx_id=consent.tx_id,
+            document=consent.document,
+            ends_on=consent.ends_on,
+            signed_consent=answer.signed_consents[consent.tx_id],
+            cert_tx_id=cert_tx_id,
+            ca_code=self._directory.ca.org_code,
+        )
+
+    async def _provider(self, user_id: str, person: Person, signed: SignedConsent) -> Collected:
+        client, now = self._clients.provider(signed.org_code), self._clock.now()
+        tokens: TokenPair = await client.request_token(person, signed, now)
+        found: dict[tuple[str, str], CollectedAsset] = {}
+        async for answer in client.collect(tokens.access_token, ApiType.USER_CONSENT, now):
+            found.update(((asset.kind.value, asset.key), asset) for asset in answer)
+        provider = self._entry(signed.org_code)
+        assets = tuple(asset_of(self._secret, user_id, provider, asset, now) for asset in found.values())
+        return Collected(signed, tokens, assets)
+
+    def _link(self, user_id: str, collected: Collected) -> dict[str, object]:
+        tokens, now = collected.tokens, self._clock.now()
+        return {
+            "user_id": user_id,
+            "org_code": collected.consent.org_code,
+            "status": "active",
+            "consent_tx_id": collected.consent.tx_id,
+            "consent_ends_on": collected.consent.ends_on,
+            "consented_at": now,
+            "access_token_sealed": self._vault.seal(tokens.access_token.encode(), "links", "access", user_id, collected.consent.org_code),
+            "access_expires_at": tokens.access_expires_at,
+            "refresh_token_sealed": self._vault.seal(
+                tokens.refresh_token.encode(), "links", "refresh", user_id, collected.consent.org_code
+            ),
+            "refresh_expires_at": tokens.refresh_expires_at,
+            "scope": tokens.scope,
+            "last_refreshed_at": now,
+            "created_at": now,
+            "updated_at": now,
+        }
+
+    def person(self, identity: Identity) -> Person:
+        """Who signs: development tokens carry all of it."""
+        return Person(user_ci=identity.user_ci or "", real_name=identity.name or "", phone_num=identity.phone_number or "")
+
+
+class Endpoints:
+    """The old API."""
+
+    def __init__(self, old: OldWay, verifier: TokenVerifier, largest_body: int) -> None:
+        self._old, self._verifier, self._largest_body = old, verifier, largest_body
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/blocking", self.blocking, methods=["POST"]),
+            Route("/background", self.background, methods=["POST"]),
+            Route("/registrations/{id}", self.registration, methods=["GET"]),
+        ]
+
+    async def blocking(self, request: Request) -> Response:
+        """Everything, then the answer."""
+        old, (identity, registration) = self._old, await self._asked(request)
+        everything = [collected async for collected in old.collected(registration, old.person(identity))]
+        after = _ended(registration)
+
+        async def deed(connection: AsyncConnection) -> None:
+            await old.enter(connection, after, identity)
+            for collected in everything:
+                await old.keep(connection, identity.user_id, collected)
+
+        await old.database.transaction(deed)
+        return _answer(after, [asset for collected in everything for asset in collected.assets])
+
+    async def background(self, request: Request) -> Response:
+        """The answer, then everything."""
+        old, (identity, registration) = self._old, await self._asked(request)
+        before = replace(registration, status=RegistrationStatus.COLLECTING)
+        await old.database.transaction(lambda connection: old.enter(connection, before, identity))
+        task = asyncio.create_task(self._collect(before, identity))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return _answer(before, [], status=202)
+
+    async def registration(self, request: Request) -> Response:
+        """As far as it is stored."""
+        identity = await identify(request, self._verifier, scope="user")
+        async with self._old.database.reading() as connection:
+            registration = await load(connection, identity.user_id, request.path_params["id"])
+            assets = await stored_assets.listed(connection, identity.user_id, AssetQuery(limit=MOST_ASSETS))
+        if registration is None:
+            return Response(status_code=404)
+        return _answer(registration, assets)
+
+    async def _collect(self, registration: Registration, identity: Identity) -> None:
+        old, before = self._old, registration
+        async for collected in old.collected(registration, old.person(identity)):
+            after = _with(before, collected)
+            await self._store(before, after, collected)
+            before = after
+
+    async def _store(self, before: Registration, after: Registration, collected: Collected) -> None:
+        async def deed(connection: AsyncConnection) -> None:
+            await self._old.keep(connection, before.user_id, collected)
+            await self._old.change(connection, before, after)
+
+        await self._old.database.transaction(deed)
+
+    async def _asked(self, request: Request) -> tuple[Identity, Registration]:
+        identity = await identify(request, self._verifier, scope="user")
+        body = await read_json(request, NewRegistration, limit=self._largest_body)
+        return identity, self._old.begun(identity, body.providers)
+
+
+def _ended(registration: Registration) -> Registration:
+    items = tuple(replace(item, status=ProviderStatus.COMPLETED) for item in registration.items)
+    return replace(registration, status=RegistrationStatus.COMPLETED, items=items)
+
+
+def _with(registration: Registration, collected: Collected) -> Registration:
+    """One provider more; with the last one the registration ends."""
+    shown = frozenset(asset.id for asset in collected.assets)
+    items = tuple(
+        replace(item, status=ProviderStatus.COMPLETED, asset_ids=shown) if item.org_code == collected.consent.org_code else item
+        for item in registration.items
+    )
+    over = all(item.status is ProviderStatus.COMPLETED for item in items)
+    return replace(registration, status=RegistrationStatus.COMPLETED if over else registration.status, items=items)
+
+
+def _answer(registration: Registration, assets: Sequence[Asset], *, status: int = 200) -> Response:
+    return json_answer(to_json({"id": registration.id, "status": registration.status, "assets": assets}), status=status)
+
+
+# --- the process -----------------------------------------------------------------------------------------------------
+
+
+async def make_database(settings: Settings) -> str:
+    """The URL of our own database on the same server, made and migrated."""
+    url = need(settings, "database_url")
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(f"CREATE DATABASE {DATABASE}")
+    finally:
+        await connection.close()
+    own = urlsplit(url)._replace(path=f"/{DATABASE}").geturl()
+    await migrate(own)
+    return own
+
+
+def create_app(settings: Settings, url: str) -> Starlette:
+    """The old API. Prints `ready <url>` when it serves."""
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        database = Database(engine=open_engine(await make_database(settings), pool=settings.database_pool))
+        async with http_clients(directory_of(settings), settings, SystemClock(), guard=OneAfterTheOther()) as clients:
+            verifier = TokenVerifier(secret=need(settings, "jwt_secret"), jwks_url=None, clock=SystemClock())
+            app.routes.extend(Endpoints(OldWay(settings, database, clients), verifier, settings.max_body_bytes).routes())
+            print(f"ready {url}", flush=True)
+            yield
+        await database.close()
+
+    return Starlette(lifespan=lifespan)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.old_way")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the running system")
+    settings = load_settings(parser.parse_args().data)
+    configure_logs(settings, process="old-way")
+    listener = listen(settings.host, 0)
+    app = create_app(settings, f"http://{settings.host}:{listener.getsockname()[1]}")
+    config = uvicorn.Config(app, loop="uvloop", http="httptools", log_config=None, log_level="warning", access_log=False)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)  # uvicorn raises what ended it once more; with this, that is exit code 0
+    uvicorn.Server(config).run(sockets=[listener])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
