@@ -113,6 +113,12 @@ class Leases:
         self._renew = commands.register_script(lua("renew"))
         self._settle = commands.register_script(lua("settle"))
 
+    def is_ours(self, holder: str) -> bool:
+        """Whether a claim of this worker holds the job. We may not know of it: a frozen Valkey carries out what it was sent when
+        it thaws, long after we gave up waiting for the answer.
+        """
+        return holder.startswith(self.worker_id)
+
     async def claim(self, slots: int) -> Claims:
         """Takes up to `slots` jobs that are due. With 0 slots it only passes a wake-up on to another worker."""
         self._claims += 1
@@ -122,20 +128,20 @@ class Leases:
         jobs = tuple(Claimed(job_id.decode(), payload, tries, int(due)) for job_id, payload, tries, due in rows)
         return Claims(owner, jobs, None if wait < 0 else wait / 1000)
 
-    async def renew(self, held: Sequence[tuple[str, str]]) -> set[str]:
-        """Reports the worker alive and prolongs these (job id, owner). Returns the job ids that another claim owns."""
+    async def renew(self, held: Sequence[tuple[str, str]]) -> dict[str, str]:
+        """Reports the worker alive and prolongs these (job id, owner). Returns who holds each job that another claim took."""
         arguments: list[str | int] = [self.worker_id, self._lease_ms, self._remembered_ms]
         for pair in held:
             arguments += pair
-        return _ids(await self._renew([self._keys[0], self._workers], arguments))
+        return _holders(await self._renew([self._keys[0], self._workers], arguments))
 
-    async def settle(self, ended: Sequence[tuple[str, str, Settlement]]) -> set[str]:
-        """Ends these (job id, owner, settlement). Returns the job ids that another claim owns: nothing was done to them."""
+    async def settle(self, ended: Sequence[tuple[str, str, Settlement]]) -> dict[str, str]:
+        """Ends these (job id, owner, settlement). Returns who holds each job that another claim took: nothing was done to it."""
         arguments: list[str | int] = [expires_extra_ms]
         for job_id, owner, settlement in ended:
             delay = "" if settlement.again_in is None else _ms(settlement.again_in)
             arguments += job_id, owner, delay, settlement.tries
-        return _ids(await self._settle(self._keys, arguments))
+        return _holders(await self._settle(self._keys, arguments))
 
     async def leave(self) -> None:
         """The worker no longer counts as alive."""
@@ -146,5 +152,6 @@ def _ms(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def _ids(reply: list[bytes]) -> set[str]:
-    return {job_id.decode() for job_id in reply}
+def _holders(reply: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Job id -> owner; "" when nobody holds the job."""
+    return {job_id.decode(): holder.decode() for job_id, holder in reply}

@@ -2,21 +2,22 @@
 -- KEYS  1 the queue   2 the wake list
 -- ARGV  1 ms that a job outlives its due time
 --       then for each run: job id, owner, delay in ms ('' ends the job), 'counted', 'taken back' or 'forgotten' (the tries)
--- Returns the job ids whose lease is lost.
+-- Returns {job id, holder} of each job that another claim holds, and leaves it alone.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-local lost, again = {}, false
+local held, again = {}, false
 for i = 2, #ARGV, 4 do
   local id, delay, count = ARGV[i], ARGV[i + 2], ARGV[i + 3]
-  local holder, tries = 'arq:in-progress:' .. id, 'arq:retry:' .. id
-  if redis.call('GET', holder) ~= ARGV[i + 1] then
-    lost[#lost + 1] = id
+  local key, tries = 'arq:in-progress:' .. id, 'arq:retry:' .. id
+  local holder = redis.call('GET', key) or ''
+  if holder ~= ARGV[i + 1] then
+    held[#held + 1] = { id, holder }
   elseif delay == '' then
-    redis.call('DEL', 'arq:job:' .. id, holder, tries)
+    redis.call('DEL', 'arq:job:' .. id, key, tries)
     redis.call('ZREM', KEYS[1], id)
   else
-    redis.call('DEL', holder)
+    redis.call('DEL', key)
     redis.call('ZADD', KEYS[1], now + delay, id)
     if count == 'taken back' then
       redis.call('DECR', tries)
@@ -28,4 +29,4 @@ for i = 2, #ARGV, 4 do
   end
 end
 if again and redis.call('LLEN', KEYS[2]) == 0 then redis.call('RPUSH', KEYS[2], '1') end
-return lost
+return held

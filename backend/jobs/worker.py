@@ -200,16 +200,17 @@ class LeasedWorker(Worker):
         """Prolongs every lease by one script, and cancels the runs whose job another worker has claimed."""
         until = self._clock.monotonic() + self._lease
         held = [(run, run.lease.owner) for run in self._runs.values()]
-        lost = await self._leases.renew([(run.claimed.job_id, owner) for run, owner in held])
+        holders = await self._leases.renew([(run.claimed.job_id, owner) for run, owner in held])
         for run, owner in held:
             if run.lease.owner != owner or run.settlement is not None:
                 continue  # claimed again by ourselves, or ended, while Valkey answered
-            if run.claimed.job_id in lost:
+            holder = holders.get(run.claimed.job_id, owner)
+            if holder == owner or self._leases.is_ours(holder):
+                run.lease.owner, run.lease.until = holder, until
+            else:
                 log.warning("job.lease_lost", job_id=run.claimed.job_id)
                 run.lease.lost = True
                 self._take_away(run)
-            else:
-                run.lease.until = until
 
     # --- ending -------------------------------------------------------------------------------------------------------
 
@@ -228,12 +229,14 @@ class LeasedWorker(Worker):
                     await outage.pause(exc)
 
     async def _settle(self, batch: Sequence[Run]) -> list[Run]:
-        """Returns the runs that must be settled again, since we claimed their job anew meanwhile."""
+        """Returns the runs that must be settled again, since another claim of ours holds their job."""
         sent = [(run.claimed.job_id, run.lease.owner, run.settlement or GIVEN_BACK) for run in batch]
-        lost = await self._leases.settle(sent)
+        holders = await self._leases.settle(sent)
         again = []
         for run, (job_id, owner, _) in zip(batch, sent, strict=True):
-            if job_id in lost and run.lease.owner != owner:
+            holder = holders.get(job_id, owner)
+            if holder != owner and self._leases.is_ours(holder):
+                run.lease.owner = holder
                 again.append(run)
             else:
                 self._forget(run)

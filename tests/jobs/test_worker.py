@@ -255,20 +255,35 @@ async def test_a_late_end_counts_while_nobody_else_has_claimed(jobs: Any) -> Non
     await jobs.enqueue("quick")
     owner = (await leases.claim(1)).owner
     await asyncio.sleep(0.1)
-    assert await leases.settle([("job", owner, Settlement())]) == set()
+    assert await leases.settle([("job", owner, Settlement())]) == {}
     assert await jobs.keys() == set()
 
 
 async def test_a_late_end_changes_nothing_once_somebody_else_has_claimed(jobs: Any) -> None:
-    leases = Leases(commands=jobs.redis, hand=jobs.redis, queue=QueueName.INTERACTIVE, lease=0.05)
+    zombie = Leases(commands=jobs.redis, hand=jobs.redis, queue=QueueName.INTERACTIVE, lease=0.05)
+    heir = Leases(commands=jobs.redis, hand=jobs.redis, queue=QueueName.INTERACTIVE, lease=5)
     await jobs.enqueue("quick")
-    zombie = (await leases.claim(1)).owner
+    late = (await zombie.claim(1)).owner
     await asyncio.sleep(0.1)
-    heir = (await leases.claim(1)).owner
-    assert await leases.settle([("job", zombie, Settlement())]) == {"job"}
-    assert await leases.renew([("job", zombie)]) == {"job"}
-    assert await leases.renew([("job", heir)]) == set()
+    owner = (await heir.claim(1)).owner
+    assert await zombie.settle([("job", late, Settlement())]) == {"job": owner}
+    assert await zombie.renew([("job", late)]) == {"job": owner}
+    assert await heir.renew([("job", owner)]) == {}
     assert await jobs.redis.exists("arq:job:job")
+
+
+async def test_a_claim_whose_answer_was_lost_costs_a_running_job_nothing(jobs: Any, book: Book) -> None:
+    await jobs.enqueue("hold")
+    async with jobs.running(*functions(book)) as worker:
+        await jobs.until(lambda: book.started)
+        # As a frozen Valkey does it on thawing: a claim of this worker that nobody waits for any more.
+        await jobs.redis.set("arq:in-progress:job", f"{worker.worker_id}:999")
+        await asyncio.sleep(0.4)  # more than a lease
+        await jobs.redis.set("arq:in-progress:job", f"{worker.worker_id}:1000")
+        book.release.set()
+        await jobs.emptied()
+    assert (book.started, book.cancelled) == (["job"], [])
+    assert await jobs.keys() == set()
 
 
 async def test_a_worker_that_claims_its_own_running_job_goes_on_with_it(jobs: Any, book: Book) -> None:
