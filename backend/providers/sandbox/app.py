@@ -17,7 +17,7 @@ from backend.providers.sandbox.ca import CertificationAuthority
 from backend.providers.sandbox.calls import CallLog
 from backend.providers.sandbox.catalogue import CATALOGUE
 from backend.providers.sandbox.control import Control
-from backend.providers.sandbox.front import Front, Served
+from backend.providers.sandbox.front import Front
 from backend.providers.sandbox.granting import Granting
 from backend.providers.sandbox.options import SandboxOptions
 from backend.providers.sandbox.pages import Pages
@@ -46,18 +46,17 @@ def create_app(options: SandboxOptions | None = None, clock: Clock | None = None
     people = People(options.seed, CATALOGUE)
     ca = CertificationAuthority(options=options, signer=signer, tokens=tokens, clock=clock)
     served = {
-        provider.org_code: Served(
-            provider=provider,
-            granting=Granting(provider=provider, options=options, ca=ca, root=signer.root, tokens=tokens, clock=clock),
-            data=DataApis(provider=provider, people=people, tokens=tokens, clock=clock),
+        provider.org_code: (
+            Granting(provider=provider, options=options, ca=ca, root=signer.root, tokens=tokens, clock=clock),
+            DataApis(provider=provider, people=people, tokens=tokens, clock=clock),
         )
         for provider in options.directory.providers
     }
     steering, calls = Steering(options), CallLog(options.call_log_size)
 
     def forget_calls() -> None:
-        for each in served.values():
-            each.data.forget_calls()
+        for _, data in served.values():
+            data.forget_calls()
 
     control = Control(
         providers={each.org_code: each for each in options.directory.providers},

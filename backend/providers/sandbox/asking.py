@@ -29,15 +29,13 @@ _SHAPES = {
     "search_timestamp": re.compile(r"0|[0-9]{14}"),
     "limit": re.compile(r"[1-9][0-9]?|[1-4][0-9]{2}|500"),
     "next_page": re.compile(r"n[0-9a-f]{1,8}"),
-    "from_date": re.compile(r"[0-9]{8}"),
-    "to_date": re.compile(r"[0-9]{8}"),
-    "from_month": re.compile(r"[0-9]{4}(0[1-9]|1[0-2])"),
-    "to_month": re.compile(r"[0-9]{4}(0[1-9]|1[0-2])"),
-    "charge_month": re.compile(r"[0-9]{4}(0[1-9]|1[0-2])"),
+    **dict.fromkeys(("from_date", "to_date"), re.compile(r"[0-9]{8}")),
+    **dict.fromkeys(("from_month", "to_month", "charge_month"), re.compile(r"[0-9]{4}(0[1-9]|1[0-2])")),
 }
 _FIVE_YEARS = timedelta(days=5 * 366)
-_LONGEST = {ApiType.SCHEDULED: timedelta(days=93), ApiType.USER_SEARCH: _FIVE_YEARS}  # others: twelve months (standard, section 7)
 _ONE_YEAR = timedelta(days=366)
+_THREE_MONTHS = frozenset(("BA23", "IS06", "IS07", "IS14", "CP04", "CP06"))  # beside the calls that ask for months
+_API_TYPES = frozenset(ApiType)
 _QUOTA_ENTRIES = 500_000
 
 
@@ -82,7 +80,7 @@ class DataApis:
         if api.code == "CM01":
             self._check_params(api, request.params())
             return ok(self._own_apis())
-        if request.api_type not in set(ApiType):
+        if request.api_type not in _API_TYPES:
             raise refuse(Rsp.BAD_HEADER, "x-api-type")
         grant = self._check_grant(request, api, now)
         params = request.params()
@@ -134,8 +132,7 @@ class DataApis:
         else:
             about, rows = self._asset(resource, request, params, user), []
             modified = about.modified
-        asset = "/".join(about.ref.values())
-        self._check_schedule(request, params, behaviour, (user, api.code, asset), now)
+        self._check_schedule(request, params, behaviour, (user, api.code, *about.ref.values()), now)
         if "next_page" not in params and is_unchanged(modified, params.get("search_timestamp", "0")):
             return says(Rsp.UP_TO_DATE)
         body: Fields = {"search_timestamp": f"{now:%Y%m%d%H%M%S}"} if api.is_timestamped and "next_page" not in params else {}
@@ -143,13 +140,12 @@ class DataApis:
             if resource.has_reg_date:
                 body["reg_date"] = about.figures.day("registered", 2018, 2024)
             return ok(body | _page(api, resource.stem, rows, params))
-        period = _period(params, request, now)
+        period = _period(api, params, ApiType(request.api_type or ""), now)
         asked = Asked(about, params, period, lambda code: self._others(user, code))
         told = resource.tell(asked)
         if isinstance(told, dict):
             return ok(body | told)
-        head = resource.head(asked) if resource.head else {}
-        return ok(body | head | _page(api, resource.stem, told, params))
+        return ok(body | resource.head(asked) | _page(api, resource.stem, told, params))
 
     def _others(self, user: str, code: str) -> tuple[Holding, ...]:
         return self.people.holdings(self.provider.industry, self.provider.org_code, user, code)
@@ -166,9 +162,8 @@ class DataApis:
                 break
         else:
             raise refuse(Rsp.UNKNOWN_ASSET)
-        if not holding.kind.startswith(resource.kinds) and not (
-            holding.is_minus and resource.kinds == "3" and "transactions" not in request.path
-        ):
+        as_loan = holding.is_minus and resource.kinds == "3" and not request.path.endswith("/transactions")
+        if not holding.kind.startswith(resource.kinds) and not as_loan:
             raise refuse(Rsp.UNKNOWN_ASSET)
         if holding.is_closed:
             raise refuse(Rsp.ASSET_NOT_NORMAL)
@@ -206,7 +201,7 @@ def _page(api: Api, stem: str, rows: list[Fields], params: dict[str, str]) -> Fi
     return {**following, f"{stem}_cnt": str(len(page)), f"{stem}_list": page}
 
 
-def _period(params: dict[str, str], request: Request, now: datetime) -> Period:
+def _period(api: Api, params: dict[str, str], api_type: ApiType, now: datetime) -> Period:
     """The days that are asked for. Raises 40001, 40004, 40304."""
     first, last = params.get("from_date"), params.get("to_date")
     if "from_month" in params:
@@ -221,9 +216,16 @@ def _period(params: dict[str, str], request: Request, now: datetime) -> Period:
         raise refuse(Rsp.BAD_PARAMETER, "period")
     if now.date() - period.first > _FIVE_YEARS:
         raise refuse(Rsp.OLDER_THAN_FIVE_YEARS)
-    if period.last - period.first > _LONGEST.get(ApiType(request.api_type or ""), _ONE_YEAR):
+    if period.last - period.first > _longest(api, api_type):
         raise refuse(Rsp.PERIOD_TOO_LONG)
     return Period(period.first, min(period.last, now.date()))
+
+
+def _longest(api: Api, api_type: ApiType) -> timedelta:
+    """How long a period may be (standard, section 7)."""
+    if api_type is ApiType.SCHEDULED:
+        return timedelta(days=93 if api.code in _THREE_MONTHS or "from_month" in api.params else 31)
+    return _FIVE_YEARS if api_type is ApiType.USER_SEARCH else _ONE_YEAR
 
 
 def _day(value: str) -> date:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated
 
@@ -29,6 +30,7 @@ PATHS = frozenset((TOKEN, SIGN_REQUEST, SIGN_RESULT))
 
 _TX_ID = re.compile(r"MD(_[A-Za-z0-9]{10}){4}_\d{14}_[A-Za-z0-9]{12}")
 _SIGN_TX_ID = r"^[A-Za-z0-9]{10}_[A-Za-z0-9]{10}_\d{14}_[A-Za-z0-9]{12}$"
+_REMEMBERED = 20_000  # transactions
 _AT_ONCE = 8  # consents that are signed before others get a turn: some half a millisecond
 
 Text = Annotated[str, Meta(min_length=1, max_length=300)]
@@ -88,16 +90,19 @@ class Transaction(Struct):
         return f"Transaction({self.cert_tx_id})"
 
 
+@dataclass(kw_only=True, eq=False)
 class CertificationAuthority:
     """The CA of the directory."""
 
-    def __init__(self, *, options: SandboxOptions, signer: Signer, tokens: Tokens, clock: Clock) -> None:
-        self.org_code = options.directory.ca.org_code
-        self._options = options
-        self._signer = signer
-        self._tokens = tokens
-        self._clock = clock
-        self._transactions: Bounded[str, Transaction] = Bounded(options.transactions)
+    options: SandboxOptions
+    signer: Signer
+    tokens: Tokens
+    clock: Clock
+    _transactions: Bounded[str, Transaction] = field(default_factory=lambda: Bounded(_REMEMBERED))
+
+    @property
+    def org_code(self) -> str:
+        return self.options.directory.ca.org_code
 
     async def answer(self, request: Request, behaviour: CaBehaviour) -> Answer:
         """Carries a request out. Raises `Refusal`."""
@@ -128,14 +133,14 @@ class CertificationAuthority:
         form = request.form()
         if form.get("grant_type") != "client_credentials":
             raise refuse_oauth(OAuthError.UNSUPPORTED_GRANT_TYPE, "client_credentials")
-        check_client(form, self._options)
+        check_client(form, self.options)
         if form.get("scope") != "ca":
             raise refuse_oauth(OAuthError.INVALID_SCOPE, "ca")
-        return Answer(200, {**self._tokens.issue_for_ca(self.org_code, self._clock.now()).fields(), "scope": "ca"})
+        return Answer(200, {**self.tokens.issue_for_ca(self.org_code, self.clock.now()).fields(), "scope": "ca"})
 
     def _check_token(self, request: Request) -> None:
-        grant = self._tokens.read(request.bearer or "")
-        if grant is None or grant.kind is not Kind.CA or not self._tokens.is_live(grant, self._clock.now()):
+        grant = self.tokens.read(request.bearer or "")
+        if grant is None or grant.kind is not Kind.CA or not self.tokens.is_live(grant, self.clock.now()):
             raise refuse(Rsp.INVALID_TOKEN)
 
     def _sign_request(self, request: Request) -> Answer:
@@ -148,7 +153,7 @@ class CertificationAuthority:
             raise refuse(Rsp.BAD_PARAMETER, "tx_id")
         cert_tx_id = secrets.token_hex(20)  # 40 characters, the most that the standard allows
         self._transactions[cert_tx_id] = Transaction(
-            cert_tx_id, asked.sign_tx_id, asked.user_ci, asked.request_title, asked.consent_list, self._clock.monotonic()
+            cert_tx_id, asked.sign_tx_id, asked.user_ci, asked.request_title, asked.consent_list, self.clock.monotonic()
         )
         page = f"{request.base_url}/sandbox/sign/{cert_tx_id}"
         return ok(
@@ -168,9 +173,9 @@ class CertificationAuthority:
         request.user = user_of(transaction.user_ci)
         match self._decision(transaction, behaviour):
             case None:
-                return Answer(200, {"rsp_code": self._options.pending_code, "rsp_msg": "서명 대기 중"})
+                return Answer(200, {"rsp_code": self.options.pending_code, "rsp_msg": "서명 대기 중"})
             case Decision.DENIED:
-                return Answer(200, {"rsp_code": self._options.denied_code, "rsp_msg": "사용자가 서명을 거부함"})
+                return Answer(200, {"rsp_code": self.options.denied_code, "rsp_msg": "사용자가 서명을 거부함"})
             case Decision.APPROVED:
                 return ok(await self._signed(transaction))
 
@@ -179,7 +184,7 @@ class CertificationAuthority:
             return transaction.decision
         if behaviour.mode is CaMode.NEVER or behaviour.approve_after_ms is None:
             return None
-        if (self._clock.monotonic() - transaction.asked_at) * 1000 < behaviour.approve_after_ms:
+        if (self.clock.monotonic() - transaction.asked_at) * 1000 < behaviour.approve_after_ms:
             return None
         return Decision.DENIED if behaviour.mode is CaMode.DENY else Decision.APPROVED
 
@@ -188,7 +193,7 @@ class CertificationAuthority:
         for consent in transaction.consents:
             if signed and len(signed) % _AT_ONCE == 0:
                 await asyncio.sleep(0)
-            cms = self._signer.sign(transaction.user_ci, consent.consent.encode(), self._clock.now())
+            cms = self.signer.sign(transaction.user_ci, consent.consent.encode(), self.clock.now())
             signed.append({"signed_consent_len": str(len(cms)), "signed_consent": cms, "tx_id": consent.tx_id})
         return {"signed_consent_cnt": str(len(signed)), "signed_consent_list": signed}
 

@@ -25,11 +25,17 @@ _APPROVAL = (
     "merchant_regno=#10, approved_amt=$small"
 )
 
+_CHARGE = (
+    "card_id={card_id}, paid_dtime={approved_dtime}, trans_no={approved_num}, paid_amt={approved_amt}, currency_code=KRW, "
+    "merchant_name={merchant_name}, merchant_regno={merchant_regno}, credit_fee_amt=0.00, prod_type=01"
+)
+_DUE = "seqno=0001, charge_amt={total}, charge_day=14, charge_month={month}, paid_out_date={month}14"
 
 _FILE = tomllib.loads(Path(__file__).with_name("catalogue.toml").read_text("utf-8"))
 _LANGUAGE = Language(_FILE.pop("facts"), _FILE.pop("texts"))
 _ENTRIES = msgspec.convert(_FILE, dict[str, dict[str, Entry]])
-_overdraft, _deposit, _foreign, _approval = map(_LANGUAGE.writer, (_OVERDRAFT, _DEPOSIT, _FOREIGN, _APPROVAL))
+_overdraft, _deposit, _foreign = map(_LANGUAGE.writer, (_OVERDRAFT, _DEPOSIT, _FOREIGN))
+_approval, _charge, _due = map(_LANGUAGE.writer, (_APPROVAL, _CHARGE, _DUE))
 
 
 def _account(plain: Holding, making: Making) -> Holding:
@@ -58,30 +64,12 @@ def _charged(asked: Asked, month: str) -> list[Fields]:
     """What was bought with every card in the month before."""
     year, before = (int(month[:4]), int(month[4:]) - 1) if month[4:] != "01" else (int(month[:4]) - 1, 12)
     period = Period(date(year, before, 1), date(year, before, 28))
-    return [
-        {
-            **card.ref,
-            "paid_dtime": each["approved_dtime"],
-            "trans_no": each["approved_num"],
-            "paid_amt": each["approved_amt"],
-            "currency_code": "KRW",
-            "merchant_name": each["merchant_name"],
-            "merchant_regno": each["merchant_regno"],
-            "credit_fee_amt": "0.00",
-            "prod_type": "01",
-        }
-        for card in asked.others("CD01")
-        for each in _approved(card, period)
-    ]
+    return [_charge(card.figures, {**card.ref, **each}) for card in asked.others("CD01") for each in _approved(card, period)]
 
 
 def _bills(asked: Asked) -> list[Fields]:
     totals = {month: sum(int(each["paid_amt"].partition(".")[0]) for each in _charged(asked, month)) for month in asked.period.months()}
-    return [
-        {"seqno": "0001", "charge_amt": money(total), "charge_day": "14", "charge_month": month, "paid_out_date": f"{month}14"}
-        for month, total in totals.items()
-        if total
-    ]
+    return [_due(asked.holding.figures, {"month": month, "total": money(total)}) for month, total in totals.items() if total]
 
 
 _ROWS: dict[str, Callable[[Asked], list[Fields]]] = {

@@ -21,8 +21,7 @@ from backend.errors import PROBLEMS, Problem
 from backend.events import to_json
 from backend.providers.contract import Provider
 from backend.providers.sandbox.calls import CallLog
-from backend.providers.sandbox.latency import Latency
-from backend.providers.sandbox.steering import CaBehaviour, CaChange, ProviderChange, Steering
+from backend.providers.sandbox.steering import CaChange, ProviderChange, Steering
 
 _LARGEST_BODY = 64 * 1024
 _CALLS_AT_ONCE = 2_000  # entries that are encoded before others get a turn
@@ -61,8 +60,7 @@ class Control:
         change = await _change(request, ProviderChange)
         if isinstance(change, Response):
             return change
-        steered, now = self.steering.providers[org_code], self.clock.monotonic()
-        steered.put(change.on(steered.at(now)), change.for_s, now)
+        self.steering.providers[org_code].put(change, self.clock.monotonic())
         return _json(self._view(org_code))
 
     async def put_ca(self, request: Request) -> Response:
@@ -70,8 +68,7 @@ class Control:
         change = await _change(request, CaChange)
         if isinstance(change, Response):
             return change
-        steered, now = self.steering.ca, self.clock.monotonic()
-        steered.put(change.on(steered.at(now)), change.for_s, now)
+        self.steering.ca.put(change, self.clock.monotonic())
         return _json(self._ca_view())
 
     async def read_calls(self, request: Request) -> Response:
@@ -99,32 +96,22 @@ class Control:
         return Response(status_code=204)
 
     def _view(self, org_code: str) -> dict[str, Any]:
-        steered, now = self.steering.providers[org_code], self.clock.monotonic()
-        provider, behaviour = self.providers[org_code], steered.at(now)
+        steered, now, provider = self.steering.providers[org_code], self.clock.monotonic(), self.providers[org_code]
+        behaviour = steered.at(now)
         return {
             "org_code": org_code,
             "name": provider.name,
             "industry": provider.industry,
             "mode": behaviour.mode,
-            "latency_ms": _latency(behaviour.effective_latency),
+            "latency_ms": behaviour.effective_latency,
             "error_rate": behaviour.error_rate,
+            "enforce": sorted(behaviour.enforce),
             "for_s": steered.left(now),
-            "enforce": behaviour.enforce,
         }
 
     def _ca_view(self) -> dict[str, Any]:
         now = self.clock.monotonic()
-        behaviour: CaBehaviour = self.steering.ca.at(now)
-        return {
-            "mode": behaviour.mode,
-            "approve_after_ms": behaviour.approve_after_ms,
-            "latency_ms": _latency(behaviour.latency),
-            "for_s": self.steering.ca.left(now),
-        }
-
-
-def _latency(latency: Latency) -> dict[str, float]:
-    return {"p50": latency.p50, "p99": latency.p99}
+        return {**msgspec.to_builtins(self.steering.ca.at(now)), "for_s": self.steering.ca.left(now)}
 
 
 def _json(value: object) -> Response:
@@ -133,15 +120,8 @@ def _json(value: object) -> Response:
 
 def _problem(problem: Problem, detail: str | None = None, errors: list[dict[str, str]] | None = None) -> Response:
     kind = PROBLEMS[problem]
-    document: dict[str, Any] = {
-        "type": "about:blank",
-        "title": kind.title,
-        "status": kind.status,
-        "detail": detail or kind.detail,
-        "code": problem,
-    }
-    if errors:
-        document["errors"] = errors
+    document: dict[str, Any] = {"type": "about:blank", "title": kind.title, "status": kind.status, "detail": detail or kind.detail}
+    document |= {"code": problem} | ({"errors": errors} if errors else {})
     return Response(to_json(document), kind.status, media_type="application/problem+json")
 
 

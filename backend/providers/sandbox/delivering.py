@@ -51,18 +51,12 @@ class Exchange:
 
     async def body(self, most: int) -> bytes | None:
         """The request's body; None: it is larger than `most` bytes, or the client has gone."""
-        parts: list[bytes] = []
-        size = 0
-        while True:
-            message = await self._receive()
-            if message["type"] != "http.request":
-                return None
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            if size > most:
-                return None
-            if not message.get("more_body", False):
-                return b"".join(parts)
+        whole = bytearray()
+        while len(whole) <= most and (message := await self._receive())["type"] == "http.request":
+            whole += message.get("body", b"")
+            if len(whole) <= most and not message.get("more_body", False):
+                return bytes(whole)
+        return None
 
     def finish(self, status: int, now: float, rsp_code: str | None = None) -> None:
         """Completes the entry in the log."""
@@ -126,17 +120,10 @@ async def deliver(exchange: Exchange, request: Request, answer: Answer, mode: Mo
         case Mode.OVERSIZE:
             return await _stream(exchange, head(Answer(200, {}), request, None), _flood())
         case Mode.GARBAGE:
-            nonsense = GARBAGE[turn % len(GARBAGE)]
-            await _whole(exchange, head(Answer(200, {}), request, len(nonsense)), nonsense)
-            return 200
-        case _:
-            await _whole(exchange, head(answer, request, len(body)), body)
-    return answer.status
-
-
-async def _whole(exchange: Exchange, start: Message, body: bytes) -> None:
-    await exchange.send(start)
+            answer, body = Answer(200, {}), GARBAGE[turn % len(GARBAGE)]
+    await exchange.send(head(answer, request, len(body)))
     await exchange.send({"type": "http.response.body", "body": body})
+    return answer.status
 
 
 async def _stream(exchange: Exchange, start: Message, parts: AsyncIterator[bytes]) -> int:

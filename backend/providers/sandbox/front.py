@@ -33,21 +33,12 @@ _RETRY_AFTER = 2  # seconds
 
 
 @dataclass(kw_only=True, eq=False)
-class Served:
-    """One provider, with its two halves."""
-
-    provider: Provider
-    granting: Granting
-    data: DataApis
-
-
-@dataclass(kw_only=True, eq=False)
 class Front:
     """The ASGI endpoint."""
 
     options: SandboxOptions
     ca: CertificationAuthority
-    served: dict[str, Served]
+    served: dict[str, tuple[Granting, DataApis]]
     steering: Steering
     calls: CallLog
     tokens: Tokens
@@ -69,7 +60,7 @@ class Front:
         if org_code == self.ca.org_code:
             await self._at_ca(request, exchange)
         elif org_code in self.served:
-            await self._at_provider(self.served[org_code], request, exchange)
+            await self._at_provider(*self.served[org_code], request, exchange)
         else:
             await self._finish(exchange, request, says(Rsp.NO_ENDPOINT), Mode.OK)
 
@@ -88,7 +79,7 @@ class Front:
         if behaviour.mode in (CaMode.DOWN, CaMode.HANG):
             await self._say_nothing(exchange, hang=behaviour.mode is CaMode.HANG)
             return
-        if not await self._take(request, exchange, behaviour.latency):
+        if not await self._take(request, exchange, behaviour.latency_ms):
             return
         try:
             answer = await self.ca.answer(request, behaviour)
@@ -96,9 +87,9 @@ class Front:
             answer = refusal.answer
         await self._finish(exchange, request, answer, Mode.OK)
 
-    async def _at_provider(self, served: Served, request: Request, exchange: Exchange) -> None:
-        behaviour = self.steering.providers[served.provider.org_code].at(self.clock.monotonic())
-        exchange.call.api_code = _api_code(served.provider, request)
+    async def _at_provider(self, granting: Granting, data: DataApis, request: Request, exchange: Exchange) -> None:
+        behaviour = self.steering.providers[data.provider.org_code].at(self.clock.monotonic())
+        exchange.call.api_code = _api_code(data.provider, request)
         if behaviour.mode in (Mode.DOWN, Mode.HANG):
             await self._say_nothing(exchange, hang=behaviour.mode is Mode.HANG)
             return
@@ -107,7 +98,7 @@ class Front:
         answer = self._instead(request, behaviour)
         if answer is None:
             try:
-                answer = served.granting.answer(request) if request.is_oauth else served.data.answer(request, behaviour)
+                answer = granting.answer(request) if request.is_oauth else data.answer(request, behaviour)
             except Refusal as refusal:
                 answer = refusal.answer
         await self._finish(exchange, request, answer, behaviour.mode)
@@ -140,11 +131,8 @@ class Front:
             case Mode.HTTP429:
                 return says(Rsp.QUOTA, retry_after=_RETRY_AFTER)
             case Mode.MAINTENANCE if request.is_oauth:
-                resting = says(Rsp.MAINTENANCE).body | {
-                    "error": OAuthError.TEMPORARILY_UNAVAILABLE.value,
-                    "error_description": "maintenance",
-                }
-                return Answer(503, resting, _RETRY_AFTER)
+                oauth = {"error": OAuthError.TEMPORARILY_UNAVAILABLE.value, "error_description": "maintenance"}
+                return Answer(503, says(Rsp.MAINTENANCE).body | oauth, _RETRY_AFTER)
             case Mode.MAINTENANCE:
                 return says(Rsp.MAINTENANCE)
             case Mode.OUT_OF_WINDOW if not request.is_oauth:
@@ -157,7 +145,7 @@ class Front:
         if hang:
             await exchange.gone(LONGEST_HANG)
         status = CLIENT_GONE if exchange.is_abandoned else NO_ANSWER
-        if not exchange.is_abandoned:
+        if status == NO_ANSWER:
             await exchange.cut()
         exchange.finish(status, self.clock.monotonic())
 

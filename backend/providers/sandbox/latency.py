@@ -34,14 +34,16 @@ class Latency(Struct, frozen=True, forbid_unknown_fields=True):
         """Seconds of one answer; at most four times the p99."""
         if self.p50 <= 0:
             return 0.0
-        sigma = math.log(max(self.p99 / self.p50, 1.0)) / _Z99
-        return min(self.p50 * math.exp(sigma * random.gauss()), 4 * self.p99) / 1000
+        return min(self.p50 * math.exp(self._sigma * random.gauss()), 4 * self.p99) / 1000
 
     @property
     def mean(self) -> float:
         """Milliseconds, of the distribution without its cut."""
-        sigma = math.log(max(self.p99 / self.p50, 1.0)) / _Z99 if self.p50 else 0.0
-        return self.p50 * math.exp(sigma * sigma / 2)
+        return self.p50 * math.exp(self._sigma**2 / 2)
+
+    @property
+    def _sigma(self) -> float:
+        return math.log(self.p99 / self.p50) / _Z99 if self.p50 else 0.0
 
 
 NONE = Latency(0.0, 0.0)

@@ -30,7 +30,6 @@ class SandboxOptions:
     refresh_token_ttl: int = 365 * DAY
     without_latency: bool = False  # benchmarks and tests: every answer at once
     call_log_size: int = 500_000  # some 120 bytes to 300 bytes each
-    transactions: int = 20_000  # signatures that the CA remembers
     largest_body: int = 1024 * 1024  # bytes that a request may have
 
     @classmethod

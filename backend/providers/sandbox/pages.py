@@ -19,6 +19,9 @@ button{{font:inherit;padding:.6rem 1.4rem;margin-right:1rem}}</style><h1>{title}
 
 _DECIDED = {Decision.APPROVED: "서명했습니다 · Signed", Decision.DENIED: "거부했습니다 · Denied"}
 
+_BUTTONS = """<form method="post"><button name="decision" value="approve">서명 · Approve</button>
+<button name="decision" value="deny">거부 · Deny</button></form>"""
+
 _ABOUT = """<p>가상의 인증기관과 정보제공자입니다. 사람, 회사, 계좌는 모두 지어낸 것입니다.<br>
 An invented certification authority and invented providers that speak the MyData standard. Nothing here is real.</p>
 <p>People: any <code>sub</code>, and <code>rich</code>, <code>empty</code>, <code>many-pages</code>, <code>minus-account</code>,
@@ -71,13 +74,7 @@ class Pages:
 
 def _sign_page(transaction: Transaction) -> Response:
     titles = "".join(f"<li>{escape(consent.consent_title)}" for consent in transaction.consents)
-    if transaction.decision is None:
-        answer = (
-            '<form method="post"><button name="decision" value="approve">서명 · Approve</button>'
-            '<button name="decision" value="deny">거부 · Deny</button></form>'
-        )
-    else:
-        answer = f"<p><strong>{_DECIDED[transaction.decision]}</strong></p>"
+    answer = _BUTTONS if transaction.decision is None else f"<p><strong>{_DECIDED[transaction.decision]}</strong></p>"
     return HTMLResponse(_PAGE.format(title="전자서명 · Signature", body=f"<p>{escape(transaction.title)}</p><ol>{titles}</ol>{answer}"))
 
 

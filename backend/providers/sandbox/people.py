@@ -102,7 +102,7 @@ class Detail(Struct, frozen=True, kw_only=True):
     tell: Callable[[Asked], Fields | list[Fields]]
     stem: str = ""  # "": single fields; else rows, as `<stem>_cnt` and `<stem>_list`
     kinds: str = ""  # first characters of the kinds of holding that it knows; "": all
-    head: Callable[[Asked], Fields] | None = None  # fields beside the rows
+    head: Callable[[Asked], Fields] = lambda _: {}  # fields beside the rows
 
 
 Resource = Listing | Detail

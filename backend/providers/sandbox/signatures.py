@@ -71,10 +71,8 @@ class Signer:
             return known
         key = _private_key(self._seed, "person", identity)
         start = now - timedelta(days=1)
-        made = (
-            self._certificate(_name("Moa sandbox person", identity), key.public_key(), start, start + _PERSONAL_LIFE, authority=False),
-            key,
-        )
+        subject = _name("Moa sandbox person", identity)
+        made = self._certificate(subject, key.public_key(), start, start + _PERSONAL_LIFE, authority=False), key
         self._persons[identity] = made
         return made
 
@@ -111,10 +109,8 @@ def _verified(signed_consent: str, root: x509.Certificate, now: datetime) -> tup
         raise BadSignature("certificate validity")
     signer = signed_data["signer_infos"][0]
     attributes = {attribute["type"].native: attribute["values"] for attribute in signer["signed_attrs"]}
-    if (
-        signer["digest_algorithm"]["algorithm"].native != "sha256"
-        or attributes["message_digest"][0].native != hashlib.sha256(content).digest()
-    ):
+    digest = attributes["message_digest"][0].native
+    if signer["digest_algorithm"]["algorithm"].native != "sha256" or digest != hashlib.sha256(content).digest():
         raise BadSignature("digest")
     public_key = certificate.public_key()
     if not isinstance(public_key, ec.EllipticCurvePublicKey):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Generic, TypeVar
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType, structs
 
 from backend.providers.sandbox.latency import CA as CA_LATENCY
 from backend.providers.sandbox.latency import NONE, SLOW, Latency, usual
@@ -58,23 +58,26 @@ class Rule(StrEnum):
 class Behaviour(Struct, frozen=True):
     """One provider's behaviour."""
 
-    latency: Latency
+    latency_ms: Latency
     mode: Mode = Mode.OK
-    slow_by_default: bool = False  # mode `slow`, and nobody said how slow
     error_rate: float = 0.0  # of the calls that end like HTTP500
-    enforce: tuple[Rule, ...] = ()
+    enforce: frozenset[Rule] = frozenset()
+    is_slow_by_default: bool = False  # mode `slow` came without a latency
 
     @property
     def effective_latency(self) -> Latency:
-        return SLOW if self.mode is Mode.SLOW and self.slow_by_default else self.latency
+        return SLOW if self.mode is Mode.SLOW and self.is_slow_by_default else self.latency_ms
 
 
 class CaBehaviour(Struct, frozen=True):
     """The CA's behaviour."""
 
-    latency: Latency
+    latency_ms: Latency
     approve_after_ms: float | None  # None: a person decides
     mode: CaMode = CaMode.OK
+
+
+B = TypeVar("B", Behaviour, CaBehaviour)
 
 
 class ProviderChange(Struct, frozen=True, forbid_unknown_fields=True):
@@ -83,19 +86,8 @@ class ProviderChange(Struct, frozen=True, forbid_unknown_fields=True):
     mode: Mode | UnsetType = UNSET
     latency_ms: Latency | UnsetType = UNSET
     error_rate: Annotated[float, Meta(ge=0, le=1)] | UnsetType = UNSET
-    for_s: Seconds | UnsetType | None = UNSET  # None: for good
     enforce: frozenset[Rule] | UnsetType = UNSET
-
-    def on(self, before: Behaviour) -> Behaviour:
-        """The behaviour after this change."""
-        mode = before.mode if self.mode is UNSET else self.mode
-        return Behaviour(
-            latency=before.latency if self.latency_ms is UNSET else self.latency_ms,
-            mode=mode,
-            slow_by_default=self.latency_ms is UNSET and (before.slow_by_default or before.mode is not Mode.SLOW) and mode is Mode.SLOW,
-            error_rate=before.error_rate if self.error_rate is UNSET else self.error_rate,
-            enforce=before.enforce if self.enforce is UNSET else tuple(sorted(self.enforce)),
-        )
+    for_s: Seconds | UnsetType | None = UNSET  # None: for good
 
 
 class CaChange(Struct, frozen=True, forbid_unknown_fields=True):
@@ -105,17 +97,6 @@ class CaChange(Struct, frozen=True, forbid_unknown_fields=True):
     latency_ms: Latency | UnsetType = UNSET
     approve_after_ms: ApprovalMilliseconds | UnsetType | None = UNSET
     for_s: Seconds | UnsetType | None = UNSET
-
-    def on(self, before: CaBehaviour) -> CaBehaviour:
-        """The behaviour after this change."""
-        return CaBehaviour(
-            latency=before.latency if self.latency_ms is UNSET else self.latency_ms,
-            approve_after_ms=before.approve_after_ms if self.approve_after_ms is UNSET else self.approve_after_ms,
-            mode=before.mode if self.mode is UNSET else self.mode,
-        )
-
-
-B = TypeVar("B", Behaviour, CaBehaviour)
 
 
 class Steered(Generic[B]):
@@ -138,11 +119,15 @@ class Steered(Generic[B]):
         self.at(now)
         return None if self._passing is None else self._until - now
 
-    def put(self, behaviour: B, for_s: float | UnsetType | None, now: float) -> None:
+    def put(self, change: ProviderChange | CaChange, now: float) -> None:
         """Changes it at once. `for_s` left out: for as long as the behaviour that it changes."""
-        if isinstance(for_s, float | int):
-            self._passing, self._until = behaviour, now + for_s
-        elif for_s is UNSET and self.left(now) is not None:
+        given = {name: value for name, value in structs.asdict(change).items() if name != "for_s" and value is not UNSET}
+        if isinstance(change, ProviderChange) and (change.mode is Mode.SLOW or change.latency_ms is not UNSET):
+            given["is_slow_by_default"] = change.latency_ms is UNSET
+        behaviour = structs.replace(self.at(now), **given)
+        if isinstance(change.for_s, float | int):
+            self._passing, self._until = behaviour, now + change.for_s
+        elif change.for_s is UNSET and self.left(now) is not None:
             self._passing = behaviour
         else:
             self._lasting, self._passing = behaviour, None

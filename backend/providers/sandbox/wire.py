@@ -178,7 +178,6 @@ class Request(Struct):
             pairs = parse_qsl(raw.decode(), keep_blank_values=True, max_num_fields=100, errors="strict")
         except ValueError:
             raise refusal from None
-        fields = dict(pairs)
-        if len(fields) != len(pairs):
+        if len(fields := dict(pairs)) != len(pairs):
             raise refusal
         return fields
