@@ -28,9 +28,12 @@ class Vault:
     """Seals and opens. `keys` is `id:base64[,id:base64…]` as in MOA_VAULT_KEYS."""
 
     def __init__(self, keys: str) -> None:
-        self._ciphers = dict(_parse(part.strip()) for part in keys.split(",") if part.strip())
+        parsed = [_parse(part.strip()) for part in keys.split(",") if part.strip()]
+        self._ciphers = dict(parsed)
         if not self._ciphers:
             raise ValueError("MOA_VAULT_KEYS holds no key; it looks like id:base64 of 32 bytes")
+        if len(self._ciphers) < len(parsed):
+            raise ValueError("MOA_VAULT_KEYS names two keys by the same id; give the new one another")
         self._current = next(iter(self._ciphers))
 
     def seal(self, plain: bytes, *row: str) -> bytes:
@@ -43,7 +46,7 @@ class Vault:
         """Raises `VaultError` unless `envelope` was sealed for exactly this row."""
         version, _, rest = bytes(envelope).partition(b"|")
         key_id, _, sealed = rest.partition(b"|")
-        if version != _VERSION or len(sealed) < _NONCE_BYTES + 1:
+        if version != _VERSION or sealed[_NONCE_BYTES : _NONCE_BYTES + 1] != b"|":
             raise VaultError("a sealed value is damaged")
         cipher = self._ciphers.get(key_id.decode(errors="replace"))
         if cipher is None:
