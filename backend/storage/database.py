@@ -39,6 +39,7 @@ def open_engine(database_url: str, *, pool: int) -> AsyncEngine:
         max_overflow=0,
         pool_timeout=POOL_SECONDS,
         pool_recycle=1800,
+        hide_parameters=True,  # a failed statement is logged, and its values are somebody's
         json_serializer=lambda value: orjson.dumps(value).decode(),
         json_deserializer=orjson.loads,
         connect_args={
