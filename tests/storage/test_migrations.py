@@ -1,0 +1,63 @@
+"""The migrations make exactly the tables that the code knows, however many processes migrate at once."""
+
+from __future__ import annotations
+
+import asyncio
+
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, text
+
+from backend.storage.database import open_engine
+from backend.storage.migrations import migrate
+from backend.storage.tables import metadata
+
+COLUMNS = """
+    SELECT table_name, column_name, ordinal_position, data_type, udt_name, is_nullable, column_default, character_maximum_length
+    FROM information_schema.columns WHERE table_schema = 'public'
+"""
+INDEXES = "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'"
+CONSTRAINTS = """
+    SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+"""
+
+
+def _drawn(connection: Connection) -> dict[str, set[tuple[object, ...]]]:
+    """What PostgreSQL says of every table but alembic's own."""
+    questions = {"columns": COLUMNS, "indexes": INDEXES, "constraints": CONSTRAINTS}
+    return {
+        name: {tuple(row) for row in connection.execute(text(question)) if row[0] != "alembic_version"}
+        for name, question in questions.items()
+    }
+
+
+async def test_migrating_makes_the_tables_that_the_code_knows(database_url: str, empty_database_url: str) -> None:
+    migrated, made = open_engine(database_url, pool=1), open_engine(empty_database_url, pool=1)
+    async with migrated.connect() as connection:
+        differences = await connection.run_sync(lambda sync: compare_metadata(MigrationContext.configure(sync), metadata))
+        of_migrations = await connection.run_sync(_drawn)
+    async with made.begin() as connection:
+        await connection.run_sync(metadata.create_all)
+        of_tables = await connection.run_sync(_drawn)
+    await migrated.dispose()
+    await made.dispose()
+    assert differences == []
+    assert {name: len(found) > 5 for name, found in of_tables.items()} == dict.fromkeys(of_tables, True)
+    for name, found in of_tables.items():
+        assert of_migrations[name] == found
+
+
+async def test_two_migrations_at_once_do_the_work_once(empty_database_url: str) -> None:
+    await asyncio.gather(*(migrate(empty_database_url) for _ in range(3)))
+    await migrate(empty_database_url)
+    engine = open_engine(empty_database_url, pool=1)
+    async with engine.connect() as connection:
+        assert list((await connection.execute(text("SELECT version_num FROM alembic_version"))).scalars()) == ["0001"]
+        locks = await connection.execute(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"))
+        assert locks.scalar_one() == 0, "the lock is given back"
+    await engine.dispose()
+
+
+def test_a_users_tables_lead_their_keys_with_the_user() -> None:
+    of_nobody = {"consent_history"}  # append-only, outlives the user
+    assert [table.name for table in metadata.sorted_tables if next(iter(table.primary_key.columns)).name != "user_id"] == [*of_nobody]
