@@ -30,10 +30,7 @@ from backend.providers.sandbox.tokens import Tokens
 def tokens_of(options: SandboxOptions) -> Tokens:
     """What issues and knows the tokens of a sandbox with these options; what one issues, another with the same seed accepts."""
     return Tokens(
-        seed=options.seed,
-        audience=options.operator_org_code,
-        access_ttl=options.access_token_ttl,
-        refresh_ttl=options.refresh_token_ttl,
+        seed=options.seed, audience=options.operator_org_code, access_ttl=options.access_token_ttl, refresh_ttl=options.refresh_token_ttl
     )
 
 
@@ -58,19 +55,10 @@ def create_app(options: SandboxOptions | None = None, clock: Clock | None = None
         for _, data in served.values():
             data.forget_calls()
 
-    control = Control(
-        providers={each.org_code: each for each in options.directory.providers},
-        steering=steering,
-        calls=calls,
-        clock=clock,
-        forget_calls=forget_calls,
-    )
+    providers = options.directory.by_org_code
+    control = Control(providers=providers, steering=steering, calls=calls, clock=clock, forget_calls=forget_calls)
     pages = Pages(options=options, ca=ca)
     random = Random(options.seed)  # noqa: S311  (latencies)
     front = Front(options=options, ca=ca, served=served, steering=steering, calls=calls, tokens=tokens, clock=clock, random=random)
-    routes = [
-        Route("/", pages.index, methods=["GET"]),
-        Mount("/sandbox", routes=[*control.routes(), *pages.sign_routes()]),
-        Mount("", app=front),
-    ]
-    return Starlette(routes=routes)
+    steered = Mount("/sandbox", routes=[*control.routes(), *pages.sign_routes()])
+    return Starlette(routes=[Route("/", pages.index, methods=["GET"]), steered, Mount("", app=front)])

@@ -98,7 +98,7 @@ class CertificationAuthority:
     signer: Signer
     tokens: Tokens
     clock: Clock
-    _transactions: Bounded[str, Transaction] = field(default_factory=lambda: Bounded(_REMEMBERED))
+    transactions: Bounded[str, Transaction] = field(default_factory=lambda: Bounded(_REMEMBERED))
 
     @property
     def org_code(self) -> str:
@@ -118,13 +118,9 @@ class CertificationAuthority:
             return self._sign_request(request)
         return await self._sign_result(request, behaviour)
 
-    def transaction(self, cert_tx_id: str) -> Transaction | None:
-        """One signature; None: unknown, or so old that it is forgotten."""
-        return self._transactions.get(cert_tx_id)
-
     def knows(self, cert_tx_id: str, tx_id: str, user_ci: str) -> bool:
         """Whether that person was asked for that consent in that transaction."""
-        transaction = self._transactions.get(cert_tx_id)
+        transaction = self.transactions.get(cert_tx_id)
         if transaction is None or transaction.user_ci != user_ci:
             return False
         return any(consent.tx_id == tx_id for consent in transaction.consents)
@@ -152,22 +148,21 @@ class CertificationAuthority:
         if len(tx_ids) != len(asked.consent_list):
             raise refuse(Rsp.BAD_PARAMETER, "tx_id")
         cert_tx_id = secrets.token_hex(20)  # 40 characters, the most that the standard allows
-        self._transactions[cert_tx_id] = Transaction(
+        self.transactions[cert_tx_id] = Transaction(
             cert_tx_id, asked.sign_tx_id, asked.user_ci, asked.request_title, asked.consent_list, self.clock.monotonic()
         )
-        page = f"{request.base_url}/sandbox/sign/{cert_tx_id}"
         return ok(
             {
                 "sign_ios_app_scheme_url": f"moasandbox://sign?cert_tx_id={cert_tx_id}",
                 "sign_aos_app_scheme_url": f"intent://sign?cert_tx_id={cert_tx_id}#Intent;scheme=moasandbox;end",
-                "sign_web_url": page,
+                "sign_web_url": f"{request.base_url}/sandbox/sign/{cert_tx_id}",
                 "cert_tx_id": cert_tx_id,
             }
         )
 
     async def _sign_result(self, request: Request, behaviour: CaBehaviour) -> Answer:
         asked = request.json(SignResult)
-        transaction = self._transactions.get(asked.cert_tx_id)
+        transaction = self.transactions.get(asked.cert_tx_id)
         if transaction is None or transaction.sign_tx_id != asked.sign_tx_id:
             raise refuse(Rsp.BAD_PARAMETER, "cert_tx_id")
         request.user = user_of(transaction.user_ci)

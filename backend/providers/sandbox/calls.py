@@ -7,7 +7,6 @@ was given (down, reset, hang), 499 when the client had gone before its answer. N
 from __future__ import annotations
 
 import math
-import sys
 from collections import deque
 from collections.abc import Iterator
 from typing import Final
@@ -42,8 +41,7 @@ class CallLog:
 
     def arrived(self, at: float, org_code: str, method: str, path: str) -> Call:
         """Enters a call; the caller fills in the rest as it becomes known."""
-        shared = path if "/cards/" in path else sys.intern(path[:200])
-        call = Call(at=at, org_code=org_code, method=method, path=shared, status=NO_ANSWER, ms=0.0)
+        call = Call(at=at, org_code=org_code, method=method, path=path[:200], status=NO_ANSWER, ms=0.0)
         self._calls.append(call)
         return call
 

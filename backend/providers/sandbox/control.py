@@ -6,7 +6,7 @@ In: JSON as `steering.py` describes it. Out: JSON, or a problem document (RFC 94
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -33,7 +33,7 @@ _UNKNOWN_FIELD = re.compile(r"unknown field `([^`]*)`")
 class Control:
     """The endpoints. `forget_calls` clears what providers remember about earlier calls."""
 
-    providers: dict[str, Provider]
+    providers: Mapping[str, Provider]
     steering: Steering
     calls: CallLog
     clock: Clock
@@ -142,7 +142,5 @@ async def _change(request: Request, shape: type[Any]) -> Any:
 
 def _fault(message: str) -> dict[str, str]:
     """The field that a validation error names, and what is wrong with it."""
-    at = _FIELD.search(message)
-    unknown = _UNKNOWN_FIELD.search(message)
-    path = [part for part in (at[1] if at else "", unknown[1] if unknown else "") if part]
-    return {"field": ".".join(path) or "body", "message": _FIELD.sub("", message)}
+    path = [*_FIELD.findall(message), *_UNKNOWN_FIELD.findall(message)]
+    return {"field": ".".join(filter(None, path)) or "body", "message": _FIELD.sub("", message)}

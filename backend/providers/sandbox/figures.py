@@ -33,10 +33,6 @@ class Figures:
         digest = hashlib.blake2b(f"{self._name}\0{name}".encode(), digest_size=8).digest()
         return least + int.from_bytes(digest, "big") % (most - least + 1)
 
-    def won(self, name: str, least: int, most: int) -> int:
-        """An amount in steps of a thousand won."""
-        return self.number(name, least // 1_000, most // 1_000) * 1_000
-
     def pick(self, name: str, choices: Sequence[T]) -> T:
         return choices[self.number(name, 0, len(choices) - 1)]
 

@@ -58,8 +58,7 @@ class ConsentDocument(Struct, frozen=True):
     def told(self) -> dict[str, str]:
         """What GET /consents (CM02) answers later."""
         names = ("is_scheduled", "fnd_cycle", "add_cycle", "end_date", "purpose", "period")
-        memo = ("is_consent_trans_memo", "is_consent_merchant_name_regno")
-        values = {name: getattr(self, name) for name in (*names, *memo)}
+        values = {name: getattr(self, name) for name in (*names, "is_consent_trans_memo", "is_consent_merchant_name_regno")}
         return {name: value for name, value in values.items() if value is not UNSET}
 
 
@@ -96,11 +95,8 @@ class Granting:
                 raise refuse_oauth(OAuthError.UNSUPPORTED_GRANT_TYPE, "password, refresh_token")
 
     def _grant(self, request: Request, form: dict[str, str]) -> Answer:
-        for name in _ASKED:
-            if not form.get(name):
-                raise refuse_oauth(OAuthError.INVALID_REQUEST, name)
-        for name, value in _FIXED.items():
-            if form.get(name) != value:
+        for name in (*_ASKED, *_FIXED):
+            if not form.get(name) or form[name] != _FIXED.get(name, form[name]):
                 raise refuse_oauth(OAuthError.INVALID_REQUEST, name)
         request.user = user_of(form["username"])
         self._check_lengths(form)

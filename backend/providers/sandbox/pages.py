@@ -17,6 +17,7 @@ _PAGE = """<!doctype html><html lang="ko"><meta charset="utf-8"><meta name="view
 pre{{background:#f3f4f6;padding:1rem;overflow:auto}}td{{padding:.1rem 1rem .1rem 0}}
 button{{font:inherit;padding:.6rem 1.4rem;margin-right:1rem}}</style><h1>{title}</h1>{body}</html>"""
 
+_CHOICES = {"decision=approve": Decision.APPROVED, "decision=deny": Decision.DENIED}
 _DECIDED = {Decision.APPROVED: "서명했습니다 · Signed", Decision.DENIED: "거부했습니다 · Denied"}
 
 _BUTTONS = """<form method="post"><button name="decision" value="approve">서명 · Approve</button>
@@ -56,19 +57,16 @@ class Pages:
 
     async def sign(self, request: Request) -> Response:
         """What is to be signed, and the two buttons."""
-        transaction = self.ca.transaction(request.path_params["cert_tx_id"])
+        transaction = self.ca.transactions.get(request.path_params["cert_tx_id"])
         return _not_found() if transaction is None else _sign_page(transaction)
 
     async def decide(self, request: Request) -> Response:
-        """The person's decision; the first one counts."""
-        transaction = self.ca.transaction(request.path_params["cert_tx_id"])
+        """The person's decision; the first one counts, anything else is none."""
+        transaction = self.ca.transactions.get(request.path_params["cert_tx_id"])
         if transaction is None:
             return _not_found()
         chosen = (await request.body())[:100].decode("latin-1")
-        decision = {"decision=approve": Decision.APPROVED, "decision=deny": Decision.DENIED}.get(chosen)
-        if decision is None:
-            return HTMLResponse(_PAGE.format(title="400", body="<p>decision=approve | deny</p>"), 400)
-        transaction.decision = transaction.decision or decision
+        transaction.decision = transaction.decision or _CHOICES.get(chosen)
         return _sign_page(transaction)
 
 

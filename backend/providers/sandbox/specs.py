@@ -167,7 +167,7 @@ def _movements(asked: Asked, today: int) -> Iterator[dict[str, str]]:
     """Three times a month an amount comes and goes again: today's balance follows from every movement before. Newest first."""
     figures = asked.holding.figures
     for day in asked.period.days(5, 15, 25):
-        amount = figures.won(day, 10_000, 900_000)
+        amount = figures.number(day, 10, 900) * 1_000
         common = {"day": day, "amount": money(amount)}
         yield {
             **common,

@@ -59,13 +59,6 @@ class Pair(Struct, frozen=True):
         return found
 
 
-class _Live(Struct, frozen=True):
-    """The ids of the pair that counts; "": revoked."""
-
-    access: str = ""
-    refresh: str = ""
-
-
 def user_of(user_ci: str) -> str:
     """The `sub` behind an invented user_ci; of any other a short digest."""
     return development_sub(user_ci) or "ci-" + hashlib.sha256(user_ci.encode()).hexdigest()[:12]
@@ -79,14 +72,14 @@ class Tokens:
         self._audience = audience
         self._access_ttl = access_ttl
         self._refresh_ttl = refresh_ttl
-        self._live: Bounded[tuple[str, str], _Live] = Bounded(_LIVE_PAIRS)
+        self._live: Bounded[tuple[str, str], dict[Kind, str]] = Bounded(_LIVE_PAIRS)  # the ids of the pair that counts; none: revoked
         self._read: Bounded[str, Grant] = Bounded(_READ)
 
     def issue(self, org_code: str, user: str, scope: str, consent: dict[str, str], now: datetime) -> Pair:
         """A new pair; the one before it is dropped."""
         access, access_id = self._token(org_code, user, scope, Kind.ACCESS, consent, now, self._access_ttl)
         refresh, refresh_id = self._token(org_code, user, scope, Kind.REFRESH, consent, now, self._refresh_ttl)
-        self._live[org_code, user] = _Live(access_id, refresh_id)
+        self._live[org_code, user] = {Kind.ACCESS: access_id, Kind.REFRESH: refresh_id}
         return Pair(access, self._access_ttl, refresh, self._refresh_ttl)
 
     def issue_for_ca(self, org_code: str, now: datetime) -> Pair:
@@ -98,12 +91,12 @@ class Tokens:
     def refresh(self, grant: Grant, now: datetime) -> Pair:
         """A new access token for a live refresh token, which stays; the access token before it is dropped."""
         access, access_id = self._token(grant.org_code, grant.user, grant.scope, Kind.ACCESS, grant.consent, now, self._access_ttl)
-        self._live[grant.org_code, grant.user] = _Live(access_id, grant.jti)
+        self._live[grant.org_code, grant.user] = {Kind.ACCESS: access_id, Kind.REFRESH: grant.jti}
         return Pair(access, self._access_ttl)
 
     def revoke(self, grant: Grant) -> None:
         """Both tokens of the pair end."""
-        self._live[grant.org_code, grant.user] = _Live()
+        self._live[grant.org_code, grant.user] = {}
 
     def read(self, token: str) -> Grant | None:
         """What a token says, live or not; None: it is not one of ours."""
@@ -129,18 +122,9 @@ class Tokens:
         live = self._live.get((grant.org_code, grant.user))
         if live is None or grant.kind is Kind.CA:
             return True
-        return grant.jti == (live.access if grant.kind is Kind.ACCESS else live.refresh)
+        return grant.jti == live.get(grant.kind)
 
     def _token(self, org_code: str, user: str, scope: str, kind: Kind, consent: dict[str, str], now: datetime, ttl: int) -> tuple[str, str]:
-        jti = secrets.token_hex(12)
-        claims = {
-            "iss": org_code,
-            "aud": self._audience,
-            "jti": jti,
-            "exp": int(now.timestamp()) + ttl,
-            "scope": scope,
-            "sub": user,
-            "kind": kind.value,
-            "consent": consent,
-        }
-        return jwt.encode(claims, self._key, algorithm=_ALGORITHM), jti
+        jti, expires_at = secrets.token_hex(12), int(now.timestamp()) + ttl
+        claims = {"iss": org_code, "aud": self._audience, "jti": jti, "exp": expires_at, "scope": scope, "sub": user}
+        return jwt.encode({**claims, "kind": kind.value, "consent": consent}, self._key, algorithm=_ALGORITHM), jti

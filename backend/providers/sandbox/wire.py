@@ -147,9 +147,8 @@ class Request(Struct):
     def check_tran_id(self) -> None:
         """Raises 40002, at authorization endpoints invalid_request."""
         if self.tran_id is None:
-            if self.is_oauth:
-                raise refuse_oauth(OAuthError.INVALID_REQUEST, "x-api-tran-id")
-            raise refuse(Rsp.BAD_HEADER, "x-api-tran-id")
+            name = "x-api-tran-id"
+            raise refuse_oauth(OAuthError.INVALID_REQUEST, name) if self.is_oauth else refuse(Rsp.BAD_HEADER, name)
 
     def form(self) -> dict[str, str]:
         """The fields of a form body; each once. Raises invalid_request."""
