@@ -239,7 +239,7 @@ class Shell:
     def act(self, action: Action) -> None:
         match action:
             case Close():
-                self.closed = True
+                self.closed, self.hearing = True, False
             case Send(frame=frame):
                 assert isinstance(orjson.loads(frame), dict)
             case Verify():
