@@ -109,7 +109,7 @@ class Attempts:
         return Call(name, tuple(args), kwargs, enqueued_ms, function, max_tries)
 
     async def _try(self, call: Call, run: Run) -> BaseException | None:
-        """What the job raised. Cancellation passes only if it was ours."""
+        """What the job raised; None: nothing, it is done."""
         ctx = {
             **self._ctx,
             "job_id": run.claimed.job_id,
@@ -124,11 +124,7 @@ class Attempts:
             timeout = self._job_timeout if call.function.timeout_s is None else call.function.timeout_s
             async with asyncio.timeout(timeout):
                 await call.function.coroutine(ctx, *call.args, **call.kwargs)
-        except asyncio.CancelledError as exc:
-            if run.taken_away:
-                raise
-            return exc
-        except Exception as exc:  # a job may raise anything
+        except (Exception, asyncio.CancelledError) as exc:  # a job may raise anything
             return exc
         log.debug("job.ended", job_try=run.claimed.tries)
         return None

@@ -64,18 +64,6 @@ async def test_a_job_finds_its_context(jobs: Any) -> None:
     assert (worker.jobs_complete, worker.jobs_failed, worker.jobs_retried) == (1, 0, 0)
 
 
-async def test_positional_arguments_of_arqs_own_client_arrive(jobs: Any) -> None:
-    seen: list[Any] = []
-
-    async def work(ctx: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-        seen.append((args, kwargs))
-
-    async with jobs.running(work) as worker:
-        await worker.ctx["redis"].enqueue_job(work.__qualname__, 1, "two", three=3)
-        await jobs.emptied()
-    assert seen == [((1, "two"), {"three": 3})]
-
-
 async def test_an_ended_job_leaves_no_key(jobs: Any) -> None:
     good = Failing(0)
     await jobs.enqueue("work")

@@ -93,11 +93,16 @@ async def test_a_nearer_due_time_replaces_a_later_one(jobs: Any, book: Book) -> 
     assert book.at["sooner"] - now.timestamp() < 0.5
 
 
-async def test_a_job_of_arqs_own_client_runs_without_a_token(jobs: Any, book: Book) -> None:
-    async with jobs.running(*functions(book)) as worker:
-        await worker.ctx["redis"].enqueue_job("quick", _job_id="job")
+async def test_a_job_of_arqs_own_client_runs_without_a_token(jobs: Any) -> None:
+    seen: list[Any] = []
+
+    async def work(ctx: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        seen.append((args, kwargs))
+
+    async with jobs.running(work) as worker:
+        await worker.ctx["redis"].enqueue_job(work.__qualname__, 1, "two", three=3)
         await jobs.emptied()
-    assert book.started == ["job"]
+    assert seen == [((1, "two"), {"three": 3})]
 
 
 async def test_a_worker_that_is_full_takes_no_token(jobs: Any, book: Book) -> None:
@@ -111,6 +116,19 @@ async def test_a_worker_that_is_full_takes_no_token(jobs: Any, book: Book) -> No
             await jobs.until(lambda: "quick" in book.started or "job" in book.started, seconds=0.5)
         book.release.set()
         await jobs.emptied()
+
+
+async def test_a_full_worker_is_quiet_while_a_job_waits(jobs: Any, book: Book) -> None:
+    async with jobs.running(*functions(book), max_jobs=1, lease=60):
+        await jobs.enqueue("hold")
+        await jobs.until(lambda: book.started)
+        await jobs.enqueue("quick", job_id="next")
+        before = (await jobs.redis.info("stats"))["total_commands_processed"]
+        await asyncio.sleep(0.2)
+        after = (await jobs.redis.info("stats"))["total_commands_processed"]
+        book.release.set()
+        await jobs.emptied()
+    assert after - before < 50  # it neither polls nor takes and returns the token again and again
 
 
 async def test_a_token_that_a_full_worker_took_goes_to_another(jobs: Any, book: Book) -> None:
