@@ -49,7 +49,7 @@ def create_app(settings: Settings, *, mint: Mint | None = None) -> Starlette:
                 await api.close()
 
     app = Starlette(
-        routes=[*_routes(api, settings), *token_routes(settings, mint), *pages.routes()],
+        routes=[*_routes(api, settings), *token_routes(settings, mint), *pages.routes(version("moa"))],
         middleware=_middleware(settings),
         exception_handlers={Refused: on_refused, HTTPException: on_http_exception},
         lifespan=lifespan,

@@ -1,7 +1,7 @@
-"""Files that the API serves as they are: the demo page, and the documents that describe the API.
+"""What the API serves beside data: the demo page, and the documents that describe the API.
 
-In: nothing but the path. Out: files of `frontend_demo/` and `backend/documents/`. The page may load and call nothing but this server:
-no inline script, no inline style, no other host.
+In: nothing but the path. Out: files of `frontend_demo/`, and two JSON documents that are built at the start. The page may load and call
+nothing but this server: no inline script, no inline style, no other host.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-_HERE = Path(__file__).parent
-PAGES = _HERE.parent / "frontend_demo"  # beside the package, in a checkout as in an installation
-DOCUMENTS = _HERE / "documents"
+from backend.documents import asyncapi, openapi
+from backend.events import to_json
+from backend.web import json_answer
+
+PAGES = Path(__file__).parent.parent / "frontend_demo"  # beside the package, in a checkout as in an installation
 
 _POLICY = "; ".join(
     (
@@ -49,18 +51,18 @@ class _Files(StaticFiles):
         return answer
 
 
-def routes() -> list[BaseRoute]:
+def routes(version: str) -> list[BaseRoute]:
     """`/`, `/demo/…`, `/openapi.json`, `/asyncapi.json`."""
+    documents = {"/openapi.json": to_json(openapi(version)), "/asyncapi.json": to_json(asyncapi(version))}
 
     async def page(_: Request) -> Response:
         return FileResponse(PAGES / "index.html", headers=_HEADERS)
 
     async def document(request: Request) -> Response:
-        return FileResponse(DOCUMENTS / request.url.path.rpartition("/")[2], media_type="application/json")
+        return json_answer(documents[request.url.path])
 
     return [
         Route("/", page, methods=["GET"]),
-        Route("/openapi.json", document, methods=["GET"]),
-        Route("/asyncapi.json", document, methods=["GET"]),
+        *(Route(path, document, methods=["GET"]) for path in documents),
         Mount("/demo", _Files(directory=PAGES, check_dir=False)),
     ]

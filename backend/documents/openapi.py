@@ -1,0 +1,299 @@
+"""OpenAPI 3.1: every path, what it takes, what it answers, and with which codes it refuses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+from backend.documents.schemas import ORG_CODE, Schema, ref, schemas
+from backend.errors import PROBLEMS, Problem
+from backend.events import Industry
+
+JSON = "application/json"
+PROBLEM_JSON = "application/problem+json"
+
+# Any request of a user may be refused with these.
+USUAL = (
+    Problem.UNAUTHENTICATED,
+    Problem.TOKEN_INVALID,
+    Problem.TOKEN_EXPIRED,
+    Problem.SCOPE_MISSING,
+    Problem.ORIGIN_NOT_ALLOWED,
+    Problem.RATE_LIMITED,
+    Problem.ENGINE_UNAVAILABLE,
+    Problem.INTERNAL,
+)
+_BODY = (Problem.MALFORMED_JSON, Problem.BODY_TOO_LARGE, Problem.UNSUPPORTED_MEDIA_TYPE, Problem.VALIDATION_FAILED)
+
+_INFO = """Connects all financial institutions of a person at once (MyData).
+
+A registration is accepted in milliseconds; what follows arrives as events of the user's feed (`GET /v1/events`; AsyncAPI at
+`/asyncapi.json`). Snapshot at a position + the events after it = a fresh snapshot.
+
+Errors are problem documents (RFC 9457); programs look at `code`. A method that a path does not have is `405 method_not_allowed`, an unknown
+path `404 not_found`. Amounts are decimal strings."""
+
+
+def _header(description: str, schema: Schema | None = None) -> Schema:
+    return {"description": description, "schema": schema or {"type": "string"}}
+
+
+REQUEST_ID = {"X-Request-Id": _header("The caller's, if it sent one of 8 to 64 letters, digits, `.`, `_`, `-`; else a new one")}
+FEED_POSITION = {"X-Feed-Position": _header("`<epoch>:<offset>` of the user's feed, read before the data")}
+LOCATION = {"Location": _header("Path of the registration")}
+REPLAYED = {"Idempotent-Replayed": _header("`true`: the first answer to this key, byte for byte")}
+ETAG = {"ETag": _header("Of everything but `position`")}
+
+
+def _parameter(name: str, where: str, description: str, schema: Schema | None = None, *, required: bool = False) -> Schema:
+    return {"name": name, "in": where, "required": required, "description": description, "schema": schema or {"type": "string"}}
+
+
+def _limit(default: int, most: int) -> Schema:
+    return _parameter("limit", "query", "How many at most", {"type": "integer", "minimum": 1, "maximum": most, "default": default})
+
+
+_PAGE = _parameter("page_token", "query", "`next_page_token` of the page before")
+_ID = _parameter("id", "path", "The registration's id", {"type": "string", "pattern": "^reg_[0-9A-HJKMNP-TV-Z]{26}$"}, required=True)
+_KEY = _parameter(
+    "Idempotency-Key",
+    "header",
+    "Same key and body within 24 hours: the first answer again",
+    {"type": "string", "minLength": 1, "maxLength": 255},
+)
+_SINCE = _parameter("since", "query", "`<epoch>:<offset>`: what came after it. Absent: the newest position and no events")
+_LAST = _parameter("Last-Event-ID", "header", "The same for SSE; it goes before `since`")
+_WAIT = _parameter(
+    "wait", "query", "Poll only: seconds to wait for something to come", {"type": "number", "minimum": 0, "maximum": 30, "default": 0}
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    description: str
+    content: dict[str, Schema] = field(default_factory=dict)  # media type -> schema
+    headers: Schema = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """One method of one path. `scope` None: no token is needed."""
+
+    path: str
+    method: str
+    name: str
+    summary: str
+    tag: str
+    answers: dict[int, Answer]
+    description: str = ""
+    scope: str | None = "user"
+    parameters: tuple[Schema, ...] = ()
+    body: str | None = None  # name of its schema
+    problems: tuple[Problem, ...] = ()
+
+    def document(self) -> Schema:
+        refusals = {*self.problems, *(USUAL if self.scope else (Problem.INTERNAL,))}
+        found: Schema = {
+            "operationId": self.name,
+            "summary": self.summary,
+            "tags": [self.tag],
+            "responses": {**{str(status): _answer(answer) for status, answer in self.answers.items()}, **_refusals(refusals)},
+            "security": [{"token": [self.scope]}] if self.scope else [],
+        }
+        if self.description:
+            found["description"] = self.description
+        if self.parameters:
+            found["parameters"] = list(self.parameters)
+        if self.body:
+            found["requestBody"] = {"required": True, "content": {JSON: {"schema": ref(self.body)}}}
+        return found
+
+
+def _answer(answer: Answer) -> Schema:
+    content = {"content": {media: {"schema": schema} for media, schema in answer.content.items()}} if answer.content else {}
+    return {"description": answer.description, "headers": {**REQUEST_ID, **answer.headers}, **content}
+
+
+def _refusals(problems: set[Problem]) -> Schema:
+    def status(problem: Problem) -> int:
+        return PROBLEMS[problem].status
+
+    found: Schema = {}
+    for code, group in groupby(sorted(problems, key=lambda problem: (status(problem), problem)), key=status):
+        codes = [problem.value for problem in group]
+        schema = {"allOf": [ref("Problem"), {"type": "object", "properties": {"code": {"enum": codes}}}]}
+        late = any(PROBLEMS[Problem(each)].retry_after is not None for each in codes)
+        headers = {**REQUEST_ID, **({"Retry-After": _header("Seconds", {"type": "integer"})} if late else {})}
+        words = ", ".join(f"`{each}`" for each in codes)
+        found[str(code)] = {"description": words, "headers": headers, "content": {PROBLEM_JSON: {"schema": schema}}}
+    return found
+
+
+def _json(description: str, schema: str, headers: Schema | None = None) -> Answer:
+    return Answer(description=description, content={JSON: ref(schema)}, headers=headers or {})
+
+
+_POLLED = _json("Poll", "Polled", FEED_POSITION)
+_EVENTS = {
+    101: Answer(description="With an upgrade: a WebSocket that speaks the Centrifuge client protocol in JSON"),
+    200: Answer(
+        description="SSE with `Accept: text/event-stream`, else a poll",
+        content={JSON: ref("Polled"), "text/event-stream": {"type": "string"}},
+    ),
+}
+_FEED = {
+    "tag": "Feed",
+    "answers": _EVENTS,
+    "parameters": (_SINCE, _LAST, _WAIT),
+    "problems": (Problem.MALFORMED_REQUEST, Problem.SHUTTING_DOWN),
+}
+_ACCEPTED = _json("Accepted; the rest comes as events", "Registration", LOCATION)
+_ORG_CODE = {**ORG_CODE, "pattern": "^[A-Za-z0-9]{10}$"}
+_INDUSTRY = {"type": "string", "enum": [industry.value for industry in Industry]}
+
+OPERATIONS: tuple[Operation, ...] = (
+    Operation(
+        path="/v1/providers",
+        method="get",
+        name="listProviders",
+        summary="What can be connected",
+        tag="Providers",
+        answers={200: _json("The directory", "Providers")},
+    ),
+    Operation(
+        path="/v1/registrations",
+        method="post",
+        name="beginRegistration",
+        summary="Connect providers",
+        description="Commits, answers, and does everything else in the background.",
+        tag="Registrations",
+        parameters=(_KEY,),
+        body="NewRegistration",
+        answers={202: _json("Accepted; the rest comes as events", "Registration", {**LOCATION, **REPLAYED})},
+        problems=(*_BODY, Problem.MALFORMED_REQUEST, Problem.UNKNOWN_PROVIDER, Problem.IDENTITY_REQUIRED, Problem.IDEMPOTENCY_CONFLICT),
+    ),
+    Operation(
+        path="/v1/registrations",
+        method="get",
+        name="listRegistrations",
+        summary="The user's registrations, newest first",
+        tag="Registrations",
+        parameters=(_limit(20, 100), _PAGE),
+        answers={200: _json("One page", "Registrations", FEED_POSITION)},
+        problems=(Problem.MALFORMED_REQUEST,),
+    ),
+    Operation(
+        path="/v1/registrations/{id}",
+        method="get",
+        name="getRegistration",
+        summary="One registration as it is now",
+        tag="Registrations",
+        parameters=(_ID, _parameter("If-None-Match", "header", "An `ETag` that is known")),
+        answers={
+            200: _json("The registration", "Registration", {**FEED_POSITION, **ETAG}),
+            304: Answer(description="Not changed", headers={**FEED_POSITION, **ETAG}),
+        },
+        problems=(Problem.NOT_FOUND,),
+    ),
+    Operation(
+        path="/v1/registrations/{id}",
+        method="delete",
+        name="cancelRegistration",
+        summary="Cancel what has not finished",
+        tag="Registrations",
+        parameters=(_ID,),
+        answers={202: _ACCEPTED},
+        problems=(Problem.NOT_FOUND, Problem.NOTHING_TO_CANCEL),
+    ),
+    Operation(
+        path="/v1/registrations/{id}/retry",
+        method="post",
+        name="retryRegistration",
+        summary="Begin the failed providers again",
+        description="Asks for another signature only if one of them has neither a link nor an unexpired signed consent.",
+        tag="Registrations",
+        parameters=(_ID,),
+        answers={202: _ACCEPTED},
+        problems=(Problem.NOT_FOUND, Problem.NOTHING_TO_RETRY),
+    ),
+    Operation(
+        path="/v1/assets",
+        method="get",
+        name="listAssets",
+        summary="Everything that the user has",
+        tag="Assets",
+        parameters=(
+            _parameter("industry", "query", "Only of this industry", _INDUSTRY),
+            _parameter("org_code", "query", "Only of this provider", _ORG_CODE),
+            _limit(100, 500),
+            _PAGE,
+        ),
+        answers={200: _json("One page", "Assets", FEED_POSITION)},
+        problems=(Problem.MALFORMED_REQUEST,),
+    ),
+    Operation(path="/v1/events", method="get", name="followFeed", summary="The user's feed: WebSocket, SSE or poll", **_FEED),  # type: ignore[arg-type]
+    Operation(
+        path="/ops/events",
+        method="get",
+        name="followOperatorsFeed",
+        summary="The operators' feed, by the same three transports",
+        scope="ops",
+        **_FEED,  # type: ignore[arg-type]
+    ),
+    Operation(
+        path="/healthz",
+        method="get",
+        name="getHealth",
+        summary="This process runs",
+        tag="Operations",
+        scope=None,
+        answers={200: Answer(description="It does", content={"text/plain": {"type": "string"}})},
+    ),
+    Operation(
+        path="/readyz",
+        method="get",
+        name="getReadiness",
+        summary="Whether this process can take requests",
+        tag="Operations",
+        scope=None,
+        answers={200: _json("It can", "Readiness"), 503: _json("It cannot, and why", "Readiness")},
+    ),
+    Operation(
+        path="/metrics",
+        method="get",
+        name="getMetrics",
+        summary="Metrics in the Prometheus text format",
+        tag="Operations",
+        scope=None,
+        answers={200: Answer(description="All of them", content={"text/plain": {"type": "string"}})},
+    ),
+    Operation(
+        path="/demo/token",
+        method="get",
+        name="getDemoToken",
+        summary="A development token for the demo page",
+        description="Only in development, for a client on the same machine; elsewhere there is no such path.",
+        tag="Development",
+        scope=None,
+        parameters=(_parameter("user", "query", "Whom it stands for", {"type": "string", "minLength": 1, "maxLength": 64}, required=True),),
+        answers={200: _json("A JWT of scope `user`", "DemoToken")},
+        problems=(Problem.MALFORMED_REQUEST, Problem.NOT_FOUND),
+    ),
+)
+
+
+def openapi(version: str) -> dict[str, Any]:
+    """The document."""
+    paths: dict[str, Any] = {}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method] = operation.document()
+    token = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "Claims: `sub`, `exp`, `scope` with `user` or `ops`"}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Moa", "version": version, "description": _INFO, "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}},
+        "servers": [{"url": "/"}],
+        "tags": [{"name": name} for name in dict.fromkeys(operation.tag for operation in OPERATIONS)],
+        "paths": paths,
+        "components": {"schemas": schemas(), "securitySchemes": {"token": token}},
+    }
