@@ -13,9 +13,11 @@ import structlog
 from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from backend import failpoints
 from backend.clock import Clock
 from backend.errors import ProviderError
 from backend.events import RegistrationStatus
+from backend.failpoints import Failpoint
 from backend.jobs.queue import JobQueue, Postponed
 from backend.providers.contract import CaClient, Consent, NotSignedYet, Person, SignatureRefused, SignatureRequest, Signed
 from backend.registration.accepting import jobs_of
@@ -41,12 +43,16 @@ class Patience(Struct, frozen=True, kw_only=True):
 
     def next_look(self, registration: Registration, now: datetime) -> datetime:
         """When to ask again for a signature that is not there yet."""
-        return now + (self.poll if self._age(registration, now) < self.young else self.poll * self.later)
+        return self._in(self.poll if self._age(registration, now) < self.young else self.poll * self.later, registration, now)
 
     def next_try(self, registration: Registration, now: datetime) -> datetime:
         """When to call a sick CA again: the longer it lasts, the longer the wait."""
         shortest, longest = self.trouble
-        return now + min(max(self._age(registration, now) / 4, shortest), longest)
+        return self._in(min(max(self._age(registration, now) / 4, shortest), longest), registration, now)
+
+    def _in(self, wait: timedelta, registration: Registration, now: datetime) -> datetime:
+        """Not beyond the end of the signature's time, which is to be told when it is over."""
+        return min(now + wait, max(registration.sign_before, now))
 
     def _age(self, registration: Registration, now: datetime) -> timedelta:
         return now - (registration.sign_before - self.ttl)
@@ -116,7 +122,9 @@ class Signing:
         registration = opened.registration
         now = self._clock.now()
         drawn_up = self._consenting.drawn_up(registration, now)
+        failpoints.reached(Failpoint.SIGN_BEFORE_CALL)
         request = await self._ca.request_signature(opened.person, drawn_up, now)
+        failpoints.reached(Failpoint.SIGN_ANSWERED)
         signature = requested_signature(
             web_url=request.web_url,
             ios_url=request.ios_app_scheme_url,
@@ -140,6 +148,7 @@ class Signing:
 
         handled = await self._handling.handle(registration.user_id, registration.id, RecordSigned(registration.run), beside=beside)
         if handled.registration is not None and handled.registration.status is RegistrationStatus.COLLECTING:
+            failpoints.reached(Failpoint.SIGN_COMMITTED)
             await self._queue.enqueue(jobs_of(handled.registration, request_id=request_id))
 
     async def _open(self, user_id: str, registration_id: str, run: int) -> Opened | None:
