@@ -14,9 +14,11 @@ from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncConnection
 from ulid import ULID
 
+from backend import failpoints
 from backend.clock import KST, Clock
-from backend.errors import Problem, Refused
+from backend.errors import Problem, Refused, Trouble
 from backend.events import Position, RegistrationStatus, to_json
+from backend.failpoints import Failpoint
 from backend.identity import Identity
 from backend.jobs.queue import Job
 from backend.providers.directory import Directory
@@ -98,6 +100,7 @@ class Accepting:
             return answer, After(identity.user_id, entries, [job])
 
         answer, after = await self._database.transaction(deed)
+        failpoints.reached(Failpoint.ACCEPT_COMMITTED)
         if after is not None:
             self._afterwards(after)
         return answer
@@ -132,14 +135,15 @@ class Accepting:
         return registration
 
     async def _unsigned(self, registration: Registration) -> frozenset[str]:
-        """Failed providers that can be read neither by a link nor by a signed consent."""
+        """Failed providers that can be read neither by a link nor by a signed consent that the provider takes."""
         failed = failed_providers(registration)
+        not_taken = {code for code in failed if registration.item(code).error_code == Trouble.CONSENT_REQUIRED}
         now = self._clock.now()
         today = now.astimezone(KST).date()
         async with self._database.reading() as connection:
             linked = await links.usable(connection, registration.user_id, failed, today=today, now=now)
             signed = await consents.signed_providers(connection, registration.user_id, registration.id, today)
-        return frozenset(failed) - linked - signed
+        return frozenset(failed) - ((linked | signed) - not_taken)
 
     def _new(self, user_id: str, org_codes: tuple[str, ...]) -> Registration:
         now = self._clock.now()

@@ -44,7 +44,7 @@ def _nothing(client: Client, event: JSON) -> None:
 
 
 def _signature_requested(client: Client, event: JSON) -> None:
-    client.registration["signature"] = event["data"]
+    client.registration["signature"] = dict(event["data"])
 
 
 def _signature_completed(client: Client, event: JSON) -> None:

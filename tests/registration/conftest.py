@@ -1,7 +1,51 @@
-"""The stage of this room's tests."""
+"""The stage of this room's tests: one whole system for all of them, and people who are new to it in each."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import AsyncIterator
+
 import pytest
+import redis
+
+from backend.engines import Engine
+from tests.registration.house import Client, House, a_house
+from tests.storage.given import copied
 
 pytest.register_assert_rewrite("tests.registration.play")
+
+
+@pytest.fixture(scope="package")
+async def whole_house(postgres: Engine, valkey: Engine, migrated_template: str) -> AsyncIterator[House]:
+    with redis.Redis.from_url(valkey.url) as client:
+        client.flushall()
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    async with (
+        copied(postgres.url, migrated_template, "of_registrations") as url,
+        a_house(database_url=url, valkey_url=valkey.url) as house,
+    ):
+        yield house
+    root.handlers[:], root.level = before
+
+
+@pytest.fixture
+async def house(whole_house: House) -> AsyncIterator[House]:
+    """Everything runs, and every institution behaves."""
+    await whole_house.reset()
+    yield whole_house
+    await whole_house.reset()
+
+
+@pytest.fixture
+async def anna(house: House) -> AsyncIterator[Client]:
+    """Somebody whom the system does not know yet."""
+    async with house.client() as client:
+        yield client
+
+
+@pytest.fixture
+async def berta(house: House) -> AsyncIterator[Client]:
+    """Somebody else."""
+    async with house.client() as client:
+        yield client

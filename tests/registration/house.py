@@ -1,0 +1,254 @@
+"""The whole system in this process: API under uvicorn, worker, coordinator, sandbox; over real PostgreSQL and real Valkey.
+
+In: engines. Out: a `House`, and people who live in it: `Client`s of the API that follow their feed and hold it against the law.
+Time is real here, since four programs share it; so every wait is for an event, and every deadline is short.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import itertools
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import httpx
+import jwt
+import uvicorn
+
+from backend.app import create_app
+from backend.clock import SystemClock
+from backend.providers.sandbox.app import create_app as create_sandbox
+from backend.providers.sandbox.options import SandboxOptions
+from backend.services import run_coordinator, run_worker
+from backend.settings import Settings
+from backend.storage.tables import metadata
+from tests.registration import client_fold
+
+JSON = dict[str, Any]
+
+SECRET = "a secret for tests that is long enough"
+VAULT_KEYS = "k1:" + base64.b64encode(b"v" * 32).decode()
+
+BANK, BANK2, CARD, INVEST, INSU = "A1MOABK001", "A1MOABK002", "B1MOACD001", "C1MOAIV001", "D1MOAIS001"
+EFIN, CAPITAL, TELECOM = "E1MOAEF001", "F1MOACP001", "G1MOATC001"
+ALL_SEVEN = (BANK, CARD, INVEST, INSU, EFIN, CAPITAL, TELECOM)
+
+CALL_DEADLINE, PROVIDER_DEADLINE, DEFERRAL = 0.6, 2.0, 0.3  # seconds
+
+_NUMBERS = itertools.count(1)
+
+
+def token(sub: str, *, secret: str = SECRET, algorithm: str = "HS256", ttl: float = 3600, **claims: Any) -> str:
+    exp = (SystemClock().now() + timedelta(seconds=ttl)).timestamp()
+    whole = {"sub": sub, "scope": "user", "exp": exp, **claims}
+    return jwt.encode({name: value for name, value in whole.items() if value is not None}, secret, algorithm=algorithm)
+
+
+@asynccontextmanager
+async def serving(app: Any) -> AsyncIterator[str]:
+    """The address of an application under uvicorn, as `moa api` serves it."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        app, ws="websockets-sansio", log_config=None, log_level="warning", access_log=False, ws_per_message_deflate=False
+    )
+    server = uvicorn.Server(config)
+    running = asyncio.create_task(server.serve(sockets=[listener]))
+    while not server.started:
+        await asyncio.sleep(0.001)
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = server.force_exit = True
+        await running
+
+
+@dataclass
+class House:
+    """What runs, and how to steer it."""
+
+    settings: Settings
+    url: str
+    http: httpx.AsyncClient
+    logs: io.StringIO = field(default_factory=io.StringIO)
+
+    def client(self, sub: str | None = None, *, url: str | None = None, **claims: Any) -> Client:
+        """Somebody new, unless `sub` names them."""
+        sub = sub or f"user-{next(_NUMBERS)}"
+        headers = {"Authorization": f"Bearer {token(sub, **claims)}"}
+        return Client(self, sub, httpx.AsyncClient(base_url=url or self.url, headers=headers, trust_env=False, timeout=30))
+
+    async def provider(self, org_code: str, **change: Any) -> None:
+        """Changes how a provider behaves."""
+        (await self.http.put(f"{self.settings.sandbox_url}/sandbox/providers/{org_code}", json=change)).raise_for_status()
+
+    async def ca(self, **change: Any) -> None:
+        (await self.http.put(f"{self.settings.sandbox_url}/sandbox/ca", json=change)).raise_for_status()
+
+    async def reset(self) -> None:
+        (await self.http.post(f"{self.settings.sandbox_url}/sandbox/reset")).raise_for_status()
+
+    async def calls(self, org_code: str | None = None) -> list[JSON]:
+        """What the sandbox was asked."""
+        params = {"org_code": org_code} if org_code else {}
+        return list((await self.http.get(f"{self.settings.sandbox_url}/sandbox/calls", params=params)).json()["calls"])
+
+    async def execute(self, statement: str, *values: Any) -> list[asyncpg.Record]:
+        connection = await asyncpg.connect(str(self.settings.database_url.get_secret_value()))  # type: ignore[union-attr]
+        try:
+            return list(await connection.fetch(statement, *values))
+        finally:
+            await connection.close()
+
+    async def counts(self) -> dict[str, int]:
+        """How many rows each table holds."""
+        parts = (f"SELECT '{table.name}' AS name, count(*) AS rows FROM {table.name}" for table in metadata.sorted_tables)
+        return {row["name"]: row["rows"] for row in await self.execute(" UNION ALL ".join(parts))}
+
+    @asynccontextmanager
+    async def another_api(self, **changed: Any) -> AsyncIterator[str]:
+        """One more API of the same system with other settings."""
+        async with serving(create_app(self.settings.model_copy(update=changed))) as url:
+            yield url
+
+
+@asynccontextmanager
+async def a_house(*, database_url: str, valkey_url: str) -> AsyncIterator[House]:
+    """Everything, up and running while the block runs."""
+    async with AsyncExitStack() as stack:
+        sandbox = await stack.enter_async_context(serving(create_sandbox(SandboxOptions(without_latency=True, approve_after_ms=0))))
+        settings = Settings(
+            _env_file=None,  # type: ignore[call-arg]
+            database_url=database_url,
+            valkey_url=valkey_url,
+            jwt_secret=SECRET,
+            vault_keys=VAULT_KEYS,
+            asset_id_secret="another secret for tests",
+            sandbox_url=sandbox,
+            allowed_origins="https://app.example",
+            call_deadline=CALL_DEADLINE,
+            provider_deadline=PROVIDER_DEADLINE,
+            defer_seconds=DEFERRAL,
+            ca_poll_ms=20,
+            sweep_seconds=0.2,
+            drain_seconds=2,
+            log_format="json",
+        )
+        url = await stack.enter_async_context(serving(create_app(settings)))
+        await stack.enter_async_context(_running(run_worker(settings, "interactive"), run_coordinator(settings)))
+        house = House(settings, url, await stack.enter_async_context(httpx.AsyncClient(trust_env=False)))
+        for handler in logging.getLogger().handlers:
+            if type(handler) is logging.StreamHandler:
+                handler.setStream(house.logs)
+        yield house
+
+
+@asynccontextmanager
+async def _running(*work: Any) -> AsyncIterator[None]:
+    """Processes as tasks: they run meanwhile, and the signals stay the test runner's."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    tasks = [asyncio.create_task(each) for each in work]
+    await asyncio.sleep(0.05)
+    for number, handler in before.items():
+        asyncio.get_running_loop().remove_signal_handler(number)
+        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Client:
+    """Somebody's app: registers, follows the feed by poll, and never waits for anything but an event."""
+
+    def __init__(self, house: House, sub: str, http: httpx.AsyncClient) -> None:
+        self.house, self.sub, self.http = house, sub, http
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.http.aclose()
+
+    async def get(self, path: str, **params: Any) -> httpx.Response:
+        return await self.http.get(path, params=params)
+
+    async def register(self, *org_codes: str, **headers: str) -> Following:
+        answer = await self.http.post("/v1/registrations", json={"providers": org_codes}, headers=headers)
+        assert answer.status_code == 202, answer.text
+        return Following(self, answer.json())
+
+    async def registration(self, registration_id: str) -> JSON:
+        return (await self.get(f"/v1/registrations/{registration_id}")).json()
+
+    async def assets(self, **filters: Any) -> list[JSON]:
+        return list((await self.get("/v1/assets", limit=500, **filters)).json()["assets"])
+
+
+class Following:
+    """A registration and its feed from the answer on. What was heard is folded as the contract says."""
+
+    def __init__(self, client: Client, snapshot: JSON) -> None:
+        self.client, self.id, self.snapshot = client, snapshot["id"], snapshot
+        self.position = snapshot["position"]
+        self.events: list[JSON] = []
+        self.view = client_fold.Client(snapshot)
+
+    @property
+    def path(self) -> str:
+        return f"/v1/registrations/{self.id}"
+
+    @property
+    def said(self) -> list[str]:
+        """The types of all events so far, with the status of those that have one."""
+        return [" ".join([event["type"], event["data"].get("status", "")]).strip() for event in self.events]
+
+    def of(self, org_code: str) -> list[str]:
+        """The types of this provider's events so far."""
+        return [event["type"].removeprefix("provider.") for event in self.events if event.get("org_code") == org_code]
+
+    def status(self, org_code: str) -> tuple[str, str | None]:
+        """A provider's status and the code of its error, as the client sees them."""
+        provider = self.view.provider({"org_code": org_code})
+        return provider["status"], provider["error"] and provider["error"]["code"]
+
+    async def until(self, done: Callable[[], bool], seconds: float = 15) -> Following:
+        """Follows the feed until something is so."""
+        async with asyncio.timeout(seconds):
+            while not done():
+                since = f"{self.position['epoch']}:{self.position['offset']}"
+                page = (await self.client.get("/v1/events", since=since, wait=5)).json()
+                assert page["recovered"], page
+                for event in page["events"]:
+                    assert event["offset"] == self.position["offset"] + 1
+                    self.position = {"epoch": page["epoch"], "offset": event["offset"]}
+                    self.events.append(event)
+                    self.view.hear(event)
+        return self
+
+    async def unheard(self) -> list[JSON]:
+        """What the feed holds behind the last event that was heard."""
+        since = f"{self.position['epoch']}:{self.position['offset']}"
+        return list((await self.client.get("/v1/events", since=since)).json()["events"])
+
+    async def heard(self, said: str, times: int = 1) -> Following:
+        """Until an event (and its status, if it has one) has come so often."""
+        return await self.until(lambda: self.said.count(said) >= times)
+
+    async def ended(self, status: str, times: int = 1) -> JSON:
+        """Until the registration has ended so; then the fold of the events must be a fresh snapshot. Returns that."""
+        await self.until(lambda: sum(said.startswith("registration.completed") for said in self.said) >= times)
+        fresh = await self.client.registration(self.id)
+        assert {name: value for name, value in fresh.items() if name != "position"} == self.view.registration
+        assert fresh["status"] == status, fresh
+        return fresh
