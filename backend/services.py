@@ -19,6 +19,7 @@ import structlog
 from arq.worker import Function, func
 from redis.asyncio import Redis
 
+from backend import failpoints
 from backend.clock import Clock, SystemClock
 from backend.coordinator.leader import Leader
 from backend.errors import EngineUnavailable
@@ -90,6 +91,7 @@ async def _ping(valkey: Redis) -> None:
 
 def found(settings: Settings, clock: Clock) -> Foundation:
     """Builds the foundation. Raises `DirectoryFault` or `ValueError` for settings that cannot work."""
+    failpoints.arm(settings.failpoints)
     database = Database(engine=open_engine(need(settings, "database_url"), pool=settings.database_pool))
     valkey = connect(need(settings, "valkey_url"), timeout=settings.valkey_timeout, pool=settings.valkey_pool)
     directory = directory_of(settings)

@@ -10,8 +10,10 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from backend import failpoints
 
 SECRETS_FILE = "secrets.env"  # made once per data folder, mode 0600
 RUNNING_FILE = "running.env"  # where the running system listens; removed when it stops
@@ -85,6 +87,18 @@ class Settings(BaseSettings):
     # Telling
     log_format: Literal["auto", "json", "console"] = Field(default="auto", description="auto: readable in a terminal, else JSON")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least severe level that is logged")
+
+    # Rehearsing
+    failpoints: str = Field(
+        default="", description="where this process kills or freezes itself (`backend/failpoints.py` names the places); not in production"
+    )
+
+    @field_validator("failpoints")
+    @classmethod
+    def _rehearsals_only(cls, text: str, info: ValidationInfo) -> str:
+        if failpoints.parse(text) and info.data.get("environment") != "development":
+            raise ValueError("only development has failpoints")
+        return text
 
 
 def load_settings(data: Path | None = None, **overrides: object) -> Settings:

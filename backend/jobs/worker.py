@@ -19,7 +19,9 @@ from arq.typing import WorkerCoroutine
 from arq.worker import Function, Worker
 from redis.asyncio import Redis
 
+from backend import failpoints
 from backend.clock import Clock
+from backend.failpoints import Failpoint
 from backend.jobs.attempts import GIVEN_BACK, Attempts, OnPoisoned
 from backend.jobs.leases import HORIZON, Claimed, Lease, Leases, Run
 from backend.jobs.queue import QueueName, queue_key, wake_key
@@ -181,6 +183,7 @@ class LeasedWorker(Worker):
 
     async def _work(self, run: Run) -> None:
         run.settlement = await self._attempts.make(run)
+        failpoints.reached(Failpoint.JOB_BEFORE_ACK)
         self._ended.append(run)
         self._some_ended.set()
 

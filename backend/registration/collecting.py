@@ -16,9 +16,11 @@ import structlog
 from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from backend import failpoints
 from backend.clock import Clock
 from backend.errors import ProviderError, ProviderRefused, ProviderResting, ProviderTimeout, Trouble
 from backend.events import ProviderStatus
+from backend.failpoints import Failpoint
 from backend.jobs.queue import Postponed
 from backend.providers.contract import ApiType, CollectedAsset, Provider, ProviderClient
 from backend.providers.directory import Directory
@@ -130,6 +132,7 @@ class Collecting:
     async def _connected(self, work: Work) -> Grant:
         """A token. `provider.connecting` is told meanwhile; a deferred provider must have answered first."""
         org_code, run = work.item.org_code, work.item.run
+        failpoints.reached(Failpoint.COLLECT_BEFORE_CALL)
         if work.item.status is ProviderStatus.DEFERRED:
             grant = await self._linking.grant(work.registration, org_code, work.client)
             await self._tell(work, Connect(org_code, run, answered=True))
@@ -150,6 +153,7 @@ class Collecting:
     async def _record(self, work: Work, collected: tuple[CollectedAsset, ...], *, last: bool) -> None:
         """One transaction: assets and what is told; with the last answer also the end."""
         user_id, org_code, run = work.registration.user_id, work.item.org_code, work.item.run
+        failpoints.reached(Failpoint.COLLECT_ANSWERED)
         now = self._clock.now()
         shown = tuple(asset_of(self._asset_secret, user_id, work.provider, asset, now) for asset in collected)
 

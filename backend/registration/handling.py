@@ -11,8 +11,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from backend import failpoints
 from backend.clock import Clock
 from backend.events import Fact
+from backend.failpoints import Failpoint
 from backend.registration.decisions import Request, decide
 from backend.registration.model import Registration, evolve
 from backend.registration.rows import changed_rows, restored
@@ -43,6 +45,7 @@ class Handling:
         """Decides and commits, then hands the facts to the feed. `beside` runs in the same transaction, only if there are facts."""
         handled = await self.commit(user_id, registration_id, *requests, beside=beside)
         if handled.entries:
+            failpoints.reached(Failpoint.HANDLE_COMMITTED)
             await self._relay.push(user_id, handled.entries)
         return handled
 

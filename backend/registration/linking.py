@@ -14,8 +14,10 @@ from msgspec.structs import replace
 from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from backend import failpoints
 from backend.clock import KST, Clock
 from backend.errors import ConsentRequired
+from backend.failpoints import Failpoint
 from backend.providers.contract import Person, ProviderClient, SignedConsent, TokenPair
 from backend.registration.consenting import Consenting
 from backend.registration.flights import SingleFlight
@@ -96,6 +98,7 @@ class Linking:
         if papers.signed is None or papers.drawn_up_at is None:
             raise ConsentRequired(org_code, "no link and no consent")
         tokens = await client.request_token(papers.person, papers.signed, self._clock.now())
+        failpoints.reached(Failpoint.TOKEN_ANSWERED)
         signed = papers.signed
         grant = Grant(tokens=tokens, consent_tx_id=signed.tx_id, consent_ends_on=signed.ends_on, consented_at=papers.drawn_up_at)
         return await self._kept(user_id, org_code, grant, granted=True)

@@ -17,7 +17,9 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from backend import failpoints
 from backend.errors import EngineUnavailable
+from backend.failpoints import Failpoint
 
 CONNECT_SECONDS = 5.0
 COMMAND_SECONDS = 15.0
@@ -96,7 +98,9 @@ class Database:
         for last in (*(False,) * (_AGAIN - 1), True):
             try:
                 async with translated(), self._engine.begin() as connection:
-                    return await deed(connection)
+                    done = await deed(connection)
+                    failpoints.reached(Failpoint.COMMIT_BEFORE)
+                return done
             except DBAPIError as exc:
                 if last or _sqlstate(exc) not in _REPEAT:
                     raise
