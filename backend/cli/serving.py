@@ -129,7 +129,8 @@ def _serve(app: Starlette, listener: socket.socket, *, drain_seconds: float) -> 
         app,
         ws="websockets-sansio",
         ws_max_size=LARGEST_MESSAGE,
-        ws_per_message_deflate=False,
+        ws_per_message_deflate=False,  # costs more memory and time than it saves
+        ws_ping_interval=None,  # the Centrifuge protocol has pings of its own
         loop="uvloop",
         http="httptools",
         log_config=None,
@@ -137,6 +138,7 @@ def _serve(app: Starlette, listener: socket.socket, *, drain_seconds: float) -> 
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        timeout_keep_alive=75,  # longer than clients keep an idle connection, so that it is they who close it
         timeout_graceful_shutdown=max(1, round(drain_seconds)),
     )
     # uvicorn raises the signal that ended it once more when it is done; with these, that is exit code 0.
