@@ -7,6 +7,7 @@ from datetime import datetime
 
 from msgspec import Struct
 from sqlalchemy import RowMapping, text
+from sqlalchemy.dialects.postgresql import Insert
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -35,13 +36,18 @@ _LIST = text(
 )
 
 
+def _save() -> Insert:
+    statement = upsert(table)
+    changed = {name: statement.excluded[name] for name in table.c.keys() if name not in {"user_id", "id"}}  # noqa: SIM118  # columns, not a dict
+    return statement.on_conflict_do_update(index_elements=["user_id", "id"], set_=changed, where=table.c.as_of <= statement.excluded.as_of)
+
+
+_SAVE = _save()  # writing it takes as long as running it
+
+
 async def save(connection: AsyncConnection, user_id: str, assets: Sequence[Asset]) -> None:
     """Replaces by id. An answer that is older than what is stored changes nothing."""
-    rows = [_row(user_id, asset) for asset in sorted(assets, key=lambda asset: asset.id)]
-    statement = upsert(table)
-    changed = {name: statement.excluded[name] for name in rows[0] if name not in {"user_id", "id"}}
-    over = statement.on_conflict_do_update(index_elements=["user_id", "id"], set_=changed, where=table.c.as_of <= statement.excluded.as_of)
-    await connection.execute(over, rows)
+    await connection.execute(_SAVE, [_row(user_id, asset) for asset in sorted(assets, key=lambda asset: asset.id)])
 
 
 async def listed(connection: AsyncConnection, user_id: str, query: AssetQuery) -> list[Asset]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import RowMapping, text, update
+from sqlalchemy import RowMapping, text
+from sqlalchemy.dialects.postgresql import Insert
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -21,13 +23,20 @@ _USABLE = text(
       AND consent_ends_on > :today AND refresh_expires_at > :now
     """
 )
+_REFRESHED = text("UPDATE links SET last_refreshed_at = :now, updated_at = :now WHERE user_id = :user_id AND org_code = :org_code")
+
+
+@cache
+def _save(columns: tuple[str, ...]) -> Insert:
+    """Writing the statement takes as long as running it."""
+    statement = upsert(table)
+    changed = {name: statement.excluded[name] for name in columns if name not in {"user_id", "org_code", "created_at"}}
+    return statement.on_conflict_do_update(index_elements=["user_id", "org_code"], set_=changed)
 
 
 async def save(connection: AsyncConnection, row: Values) -> None:
     """Makes or replaces the one link of (user, provider). When it was made is kept."""
-    statement = upsert(table)
-    kept = {name: statement.excluded[name] for name in row if name not in {"user_id", "org_code", "created_at"}}
-    await connection.execute(statement.on_conflict_do_update(index_elements=["user_id", "org_code"], set_=kept), row)
+    await connection.execute(_save(tuple(row)), row)
 
 
 async def find(connection: AsyncConnection, user_id: str, org_code: str) -> RowMapping | None:
@@ -43,5 +52,4 @@ async def usable(connection: AsyncConnection, user_id: str, org_codes: Sequence[
 
 async def refreshed(connection: AsyncConnection, user_id: str, org_code: str, now: datetime) -> None:
     """Notes that everything was read."""
-    where = (table.c.user_id == user_id) & (table.c.org_code == org_code)
-    await connection.execute(update(table).where(where).values(last_refreshed_at=now, updated_at=now))
+    await connection.execute(_REFRESHED, {"user_id": user_id, "org_code": org_code, "now": now})

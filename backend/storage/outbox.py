@@ -35,11 +35,13 @@ class FeedLog(Protocol):
     async def append(self, user_id: str, entries: Sequence[Entry], *, rebase: bool = False) -> Appended | Gap: ...
 
 
-_NUMBER = text("UPDATE users SET feed_offset = feed_offset + :count WHERE user_id = :user_id RETURNING feed_offset")
-_WRITE = text(
+_PUBLISH = text(
     """
+    WITH numbered AS (UPDATE users SET feed_offset = feed_offset + :count WHERE user_id = :user_id RETURNING feed_offset - :count AS before)
     INSERT INTO outbox (user_id, "offset", event, created_at)
-    SELECT :user_id, n, e, :now FROM unnest(CAST(:offsets AS bigint[]), CAST(:events AS bytea[])) AS row(n, e)
+    SELECT :user_id, numbered.before + row.place, row.event, :now
+    FROM numbered, unnest(CAST(:events AS bytea[])) WITH ORDINALITY AS row(event, place)
+    RETURNING "offset"
     """
 )
 _WAITING = text('SELECT "offset", event FROM outbox WHERE user_id = :user_id AND "offset" > :after ORDER BY "offset" LIMIT :limit')
@@ -60,12 +62,10 @@ _RELAYED = text(
 
 async def publish(connection: AsyncConnection, user_id: str, events: Sequence[Event], now: datetime) -> list[Entry]:
     """Numbers the events and writes them, in the caller's transaction. The user's row stays locked until its commit."""
-    last = (await connection.execute(_NUMBER, {"user_id": user_id, "count": len(events)})).scalar_one()
-    first = last - len(events) + 1
-    entries = [(first + place, event.encode()) for place, event in enumerate(events)]
-    offsets, encoded = [offset for offset, _ in entries], [event for _, event in entries]
-    await connection.execute(_WRITE, {"user_id": user_id, "offsets": offsets, "events": encoded, "now": now})
-    return entries
+    encoded = [event.encode() for event in events]
+    values = {"user_id": user_id, "count": len(encoded), "events": encoded, "now": now}
+    offsets = sorted((await connection.execute(_PUBLISH, values)).scalars().all())
+    return list(zip(offsets, encoded, strict=True))
 
 
 async def relayed(database: Database, user_id: str) -> int:
