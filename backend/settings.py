@@ -33,7 +33,7 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(default=None, description="PostgreSQL (postgresql://…); unset: embedded by `moa up`")
     valkey_url: SecretStr | None = Field(default=None, description="Valkey or Redis (redis://… or unix://…); unset: embedded by `moa up`")
     database_pool: int = Field(default=10, ge=1, le=200, description="PostgreSQL connections per process")
-    valkey_pool: int = Field(default=50, ge=2, le=1000, description="Valkey connections per process")
+    valkey_pool: int = Field(default=50, ge=5, le=1000, description="Valkey connections per process")
     valkey_timeout: float = Field(default=5.0, gt=0, description="a command that Valkey has not answered by then has failed")
 
     # HTTP
