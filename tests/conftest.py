@@ -7,15 +7,18 @@ import shutil
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 import redis
+import structlog
 from hypothesis import settings
 
 from backend.engines import Engine, erase_postgres, start_postgres, start_valkey
+from tests.running import Running, running_system
 
 NUMBERS = itertools.count(1)
 
@@ -27,6 +30,14 @@ def pytest_configure() -> None:
 
 settings.register_profile("moa", deadline=None)  # a busy machine is no fault of the example
 settings.load_profile("moa")
+
+
+@pytest.fixture(autouse=True)
+def _logs_for_this_test_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A test that configures the logs, as each process of ours does, leaves the next one's alone: no logger remembers it."""
+    monkeypatch.setattr(structlog, "configure", partial(structlog.configure, cache_logger_on_first_use=False))
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
@@ -100,3 +111,10 @@ async def _run(postgres: Engine, statement: str) -> None:
         await connection.execute(statement)
     finally:
         await connection.close()
+
+
+@pytest.fixture(scope="session")
+def running() -> Iterator[Running]:
+    """A whole system with its sandbox, for tests that use it as a client does. Whoever steers the sandbox resets it."""
+    with running_system() as system:
+        yield system

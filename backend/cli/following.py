@@ -217,7 +217,7 @@ async def _messages(answer: httpx.Response) -> AsyncIterator[dict[str, str]]:
             raise Cut
         *whole, buffer = buffer.split(b"\n\n")
         for message in whole:
-            pairs = (line.partition(": ") for line in message.decode().split("\n"))
+            pairs = (line.partition(": ") for line in message.decode(errors="replace").split("\n"))
             yield {name: value for name, _, value in pairs if name}
 
 
