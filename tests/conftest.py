@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import shutil
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -35,9 +35,13 @@ settings.load_profile("moa")
 @pytest.fixture(autouse=True)
 def _logs_for_this_test_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A test that configures the logs, as each process of ours does, leaves the next one's alone: no logger remembers it."""
-    monkeypatch.setattr(structlog, "configure", partial(structlog.configure, cache_logger_on_first_use=False))
+    configure, root = structlog.configure, logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    monkeypatch.setattr(structlog, "configure", lambda **how: configure(**how | {"cache_logger_on_first_use": False}))
     yield
     structlog.reset_defaults()
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")
