@@ -7,6 +7,7 @@ from the token. Claims that must be there: `sub` (1 to 255 bytes), `exp`, `scope
 from __future__ import annotations
 
 import asyncio
+import re
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -15,13 +16,14 @@ from msgspec import Struct
 from starlette.requests import HTTPConnection
 
 from backend.clock import Clock
-from backend.errors import Problem, Refused
+from backend.errors import EngineUnavailable, Problem, Refused
 
 MIN_SECRET_BYTES = 32  # RFC 7518, 3.2: a key as long as the hash
 _JWKS_SECONDS = 5.0
 _MAX_TOKEN = 8 * 1024
 _MAX_SUB_BYTES = 255
 _MAX_CLAIM = 200
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # JSON can escape them, but PostgreSQL and UTF-8 have no place for them
 
 
 class Identity(Struct, frozen=True, kw_only=True):
@@ -58,11 +60,13 @@ class TokenVerifier:
         self.budget = budget
 
     async def verify(self, token: str) -> Identity:
-        """Raises `Refused` with `token_expired` or `token_invalid`."""
+        """Raises `Refused` with `token_expired` or `token_invalid`; `EngineUnavailable` when the keys cannot be had."""
         if len(token) > _MAX_TOKEN:
             raise Refused(Problem.TOKEN_INVALID)
         try:
             return self._identity(await self._claims(token))
+        except jwt.PyJWKClientConnectionError as exc:  # the token may be good
+            raise EngineUnavailable("The server of MOA_JWKS_URL") from exc
         except jwt.PyJWTError as exc:
             raise Refused(Problem.TOKEN_INVALID) from exc
 
@@ -78,7 +82,7 @@ class TokenVerifier:
 
     def _identity(self, claims: dict[str, Any]) -> Identity:
         sub, exp, scope = claims["sub"], claims["exp"], claims["scope"]
-        if not isinstance(sub, str) or not 1 <= len(sub.encode(errors="replace")) <= _MAX_SUB_BYTES or "\0" in sub:
+        if not isinstance(sub, str) or _UNSTORABLE.search(sub) or not 1 <= len(sub.encode()) <= _MAX_SUB_BYTES:
             raise Refused(Problem.TOKEN_INVALID, "The claim `sub` must be a string of 1 to 255 bytes.")
         if isinstance(exp, bool) or not isinstance(exp, int | float) or not 0 < exp < 1e11:
             raise Refused(Problem.TOKEN_INVALID, "The claim `exp` must be a Unix time.")
@@ -108,7 +112,7 @@ def _text(claims: dict[str, Any], name: str) -> str | None:
     value = claims.get(name)
     if value is None:
         return None
-    if not isinstance(value, str) or not 0 < len(value) <= _MAX_CLAIM or "\0" in value:
+    if not isinstance(value, str) or not 0 < len(value) <= _MAX_CLAIM or _UNSTORABLE.search(value):
         raise Refused(Problem.TOKEN_INVALID, f"The claim `{name}` must be a string of at most {_MAX_CLAIM} characters.")
     return value
 
