@@ -73,8 +73,8 @@ class Road(Struct, frozen=True):
 class Timeline(Struct, frozen=True, kw_only=True):
     """Milliseconds."""
 
-    approval_to_poll: float  # the person has signed; the call that learns of it has not come yet
-    poll: float  # that call, as long as the CA takes
+    approval_to_answer: float  # the person has signed; the CA's answer that says so has not left yet
+    ca_answer: float  # of which the CA itself takes for that answer
     critical_path: float  # of the fastest provider
     over_critical_path: float  # first asset at the client, after the CA's answer and that path
     over_own_path: tuple[float, ...]  # the same for each provider against its own path
@@ -103,8 +103,8 @@ def timeline(calls: Sequence[Call], shown: Sequence[Shown], approve_after_ms: fl
     first = min(roads, key=lambda road: road.shown)
     critical = min(road.own_ms for road in roads)
     return Timeline(
-        approval_to_poll=(told[0].at - approved) * 1000,
-        poll=told[0].ms,
+        approval_to_answer=(signed - approved) * 1000,
+        ca_answer=told[0].ms,
         critical_path=critical,
         over_critical_path=(first.shown - signed) * 1000 - critical,
         over_own_path=tuple((road.shown - signed) * 1000 - road.own_ms for road in roads),

@@ -6,7 +6,7 @@ here; this process is the load generator and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,6 +20,7 @@ from backend.cli.tokens import development_token
 from backend.clock import SystemClock
 from benchmarks.arrivals import Arrival, offered
 from benchmarks.calls import CallLog, Timeline, by_user, timeline
+from benchmarks.costs import Marks, cpu_ms, machine_ms
 from benchmarks.journeys import PROVIDERS, Door, Journey, blocked, polled, pushed
 from benchmarks.model import Aim, Benchmark, Column, Plan, Round, Samples, Statistic, Table, Variant
 from benchmarks.systems import System, moa_up, started
@@ -35,6 +36,7 @@ class Stage:
     """What all variants run on."""
 
     http: httpx.AsyncClient
+    marks: Marks
     sandbox_url: str
     new: Door
     old: Door
@@ -53,6 +55,7 @@ async def stage() -> AsyncIterator[Stage]:
             token = _tokens(system)
             yield Stage(
                 http=http,
+                marks=_marks(system),
                 sandbox_url=system.settings.sandbox_url,
                 new=Door(http, system.settings.api_url, token),
                 old=Door(http, old_url, token),
@@ -71,6 +74,18 @@ async def _set_ca(http: httpx.AsyncClient, system: System) -> None:
     (await http.put(f"{system.settings.sandbox_url}/sandbox/ca", json=change)).raise_for_status()
 
 
+def _marks(system: System) -> Marks:
+    """Whose CPU is whose."""
+    data, cluster = system.settings.data, system.settings.data / "postgres"
+    commands = {name: f"backend.cli {command} " for name, command in (("API", "api"), ("workers", "worker"), ("sandbox", "sandbox"))}
+    return {
+        **{name: (str(data), command) for name, command in commands.items()},
+        "old API": (str(data), "benchmarks.old_way"),
+        "PostgreSQL": (str(cluster.resolve()), "postgres"),
+        "Valkey": (str(data), "valkey"),
+    }
+
+
 def _tokens(system: System) -> Callable[[str], str]:
     def token(user: str) -> str:
         return development_token(system.settings, user=user, ops=False, ttl=TOKEN_LIFE, now=SystemClock().now())
@@ -85,11 +100,25 @@ def _variant(
     name: str, about: str, door: Callable[[Stage], Door], journey: Callable[[Door, Arrival], Awaitable[Journey]]
 ) -> Variant[Stage]:
     async def run(on: Stage, each: Round) -> Samples:
+        used, busy = cpu_ms(on.marks), machine_ms()
         journeys = await offered(each, lambda arrival: journey(door(on), arrival))
+        costs = _costs(used, cpu_ms(on.marks), len(journeys)) | _busy(busy, machine_ms())
         log = await on.calls_since(min(arrival.moment for arrival, _ in journeys))
-        return samples([one for one in journeys if one[0].counts], log)
+        return {**samples([one for one in journeys if one[0].counts], log), **costs}
 
     return Variant(name=name, about=about, run=run)
+
+
+def _costs(before: Mapping[str, float], after: Mapping[str, float], registrations: int) -> dict[str, list[float]]:
+    """CPU of one registration by process."""
+    each = {name: (ms - before.get(name, 0.0)) / registrations for name, ms in after.items()}
+    return {f"cpu {name}": [ms] for name, ms in each.items()} | {"cpu": [sum(each.values())]}
+
+
+def _busy(before: tuple[float, float], after: tuple[float, float]) -> dict[str, list[float]]:
+    """How busy the machine was, whoever it was busy with."""
+    there_was = after[1] - before[1]
+    return {"busy": [100 * (after[0] - before[0]) / there_was] if there_was else []}
 
 
 def samples(journeys: list[tuple[Arrival, Journey]], log: CallLog) -> Samples:
@@ -121,15 +150,15 @@ BENCHMARK: Benchmark[Stage] = Benchmark(
     name="registering",
     title="A registration of ten providers: the old ways against ours",
     about=(
-        'How long does a person wait after tapping "connect": for the answer, for the first asset, for the last? '
-        f"Each arrival is a person of their own with a registration of the same {len(PROVIDERS)} providers of all seven industries. "
-        "All variants run against the same sandbox (CA and providers with log-normal latencies) and the same PostgreSQL server, in one run.",
-        "**Open loop.** People come by a seeded Poisson process, whether or not those before them have been served; the arrivals of round n "
-        "are the same for every variant. Every time counts from the moment at which the person was to come, not from when the generator "
-        "got round to it; how late it was stands in its own column. The generator is a process of its own on the same machine, as are the "
-        "sandbox, PostgreSQL, Valkey, API, workers and coordinator: they all share its cores.",
-        f"**The signature** is included in all times: the person signs {APPROVE_AFTER_MS:g} ms after the CA was asked, and each variant finds "
-        "out by asking the CA again, 200 ms after its last answer. Our socket is opened and subscribed within the second before the "
+        'How long does a person wait after tapping "connect": for the answer, for the first asset, for the last? Each arrival is a '
+        f"person of their own who registers at the same {len(PROVIDERS)} providers of all seven industries. All variants run against the "
+        "same sandbox (CA and providers with log-normal latencies) and the same PostgreSQL server, in one run.",
+        "**Open loop.** People come by a seeded Poisson process, whether or not those before them have been served; the arrivals of "
+        "round n are the same for every variant. Every time counts from the moment at which the person was to come, not from when the "
+        "generator got round to it; how late it was stands in its own column. The generator is a process of its own on the same "
+        "machine, as are the sandbox, PostgreSQL, Valkey, API, workers and coordinator: they all share its cores.",
+        f"**The signature** is included in all times: the person signs {APPROVE_AFTER_MS:g} ms after the CA was asked, and each variant "
+        "finds out by asking the CA again, 200 ms after its last answer. Our socket is opened and subscribed within the second before the "
         "person comes, as an app on the screen has it; it counts as one of the client's requests.",
     ),
     stage=stage,
@@ -171,8 +200,8 @@ BENCHMARK: Benchmark[Stage] = Benchmark(
             title=_ROAD,
             variants=(NEW,),
             columns=(
-                Column("signed, until we ask", "approval_to_poll", _P50),
-                Column("the CA's answer", "poll", _P50),
+                Column("signed, until the CA tells us", "approval_to_answer", _P50),
+                Column("of which the CA's own time", "ca_answer", _P50),
                 Column("critical path", "critical_path", _P50),
                 Column("first asset over critical path p50", "over_critical_path", _P50),
                 Column("first asset over critical path p99", "over_critical_path", _P99),
@@ -188,9 +217,22 @@ BENCHMARK: Benchmark[Stage] = Benchmark(
                 'when the CA\'s answer that says "signed" has left the CA. **First asset over critical path** is what we add: the time '
                 "from there until the client has its first asset, less the critical path. It holds the network, the sandbox's waiting for "
                 "its core, and all of our work.",
-                "Before that clock starts there are two waits that no client of this CA can avoid altogether: until we ask again after the "
-                "person has signed, and the CA's answer to that question. The parts of the sum (CA's answer to token request, token to "
-                "list, list to client) are of the provider whose asset came first, which need not be the fastest; so they need not add up.",
+                "Before that clock starts the person waits for our polling of the CA (**signed, until the CA tells us**, the CA's own time "
+                "for that answer included): what a callback of the CA would save. The parts of the sum (CA's answer to token request, token "
+                "to list, list to client) are of the provider whose asset came first, which need not be the fastest; so they need not add up.",
+            ),
+        ),
+        Table(
+            title="CPU of one registration",
+            columns=(
+                *(Column(name, f"cpu {name}", _MEAN) for name in ("API", "old API", "workers", "PostgreSQL", "Valkey", "sandbox")),
+                Column("all of these", "cpu", _MEAN),
+                Column("machine busy", "busy", _MEAN, "%"),
+            ),
+            about=(
+                "User and system time of a whole round, warm-up included, by the number of its registrations; what a process does while it "
+                "waits (sweeps, leases) is in it. **Machine busy** counts everybody, the generator and strangers too: near 100 % the "
+                "latencies above are those of a queue for a core.",
             ),
         ),
     ),

@@ -75,7 +75,7 @@ async def _ready(process: asyncio.subprocess.Process, said: Path) -> str:
                 if line.startswith("ready "):
                     return line.split()[1]
             await asyncio.sleep(0.05)
-    raise DidNotStart(name)
+    raise DidNotStart(said.stem)
 
 
 async def _ended(process: asyncio.subprocess.Process) -> None:
