@@ -71,6 +71,32 @@ async def serving(app: Any) -> AsyncIterator[str]:
         await running
 
 
+class Recorder:
+    """Listens between us and the institutions: every body in either direction, while it is told to."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self.bodies: list[bytearray] | None = None  # None: not listening
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if self.bodies is None:
+            await self._app(scope, receive, send)
+            return
+        asked, told = bytearray(), bytearray()
+        self.bodies += asked, told
+
+        async def received() -> Any:
+            message = await receive()
+            asked.extend(message.get("body", b""))
+            return message
+
+        async def sent(message: Any) -> None:
+            told.extend(message.get("body", b""))
+            await send(message)
+
+        await self._app(scope, received, sent)
+
+
 @dataclass
 class House:
     """What runs, and how to steer it."""
@@ -78,6 +104,7 @@ class House:
     settings: Settings
     url: str
     http: httpx.AsyncClient
+    recorder: Recorder
     logs: io.StringIO = field(default_factory=io.StringIO)
 
     def client(self, sub: str | None = None, *, url: str | None = None, **claims: Any) -> Client:
@@ -121,10 +148,11 @@ class House:
 
 
 @asynccontextmanager
-async def a_house(*, database_url: str, valkey_url: str) -> AsyncIterator[House]:
-    """Everything, up and running while the block runs."""
+async def a_house(*, database_url: str, valkey_url: str, **changed: Any) -> AsyncIterator[House]:
+    """Everything, up and running while the block runs. `changed`: settings that are not the usual ones of tests."""
     async with AsyncExitStack() as stack:
-        sandbox = await stack.enter_async_context(serving(create_sandbox(SandboxOptions(without_latency=True, approve_after_ms=0))))
+        recorder = Recorder(create_sandbox(SandboxOptions(without_latency=True, approve_after_ms=0)))
+        sandbox = await stack.enter_async_context(serving(recorder))
         settings = Settings(
             _env_file=None,  # type: ignore[call-arg]
             database_url=database_url,
@@ -141,10 +169,10 @@ async def a_house(*, database_url: str, valkey_url: str) -> AsyncIterator[House]
             sweep_seconds=0.2,
             drain_seconds=2,
             log_format="json",
-        )
+        ).model_copy(update=changed)
         url = await stack.enter_async_context(serving(create_app(settings)))
         await stack.enter_async_context(_running(run_worker(settings, "interactive"), run_coordinator(settings)))
-        house = House(settings, url, await stack.enter_async_context(httpx.AsyncClient(trust_env=False)))
+        house = House(settings, url, await stack.enter_async_context(httpx.AsyncClient(trust_env=False)), recorder)
         for handler in logging.getLogger().handlers:
             if type(handler) is logging.StreamHandler:
                 handler.setStream(house.logs)
