@@ -20,6 +20,7 @@ from backend.engines import erase_postgres
 from backend.settings import Settings, load_settings
 
 PATIENCE = 90.0  # seconds
+QUICK = {"MOA_DEFER_SECONDS": "1"}  # a provider that rests is asked again soon
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def running_system() -> Iterator[Running]:
     folder = Path(tempfile.mkdtemp(prefix="moa-system-"))
     log = folder / "up.log"
     command = [sys.executable, "-m", "backend.cli", "up", "--port", "0", "--sandbox-port", "0", "--data", str(folder / "m")]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MOA_")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MOA_")} | QUICK
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=environment, cwd=folder)
     try:
