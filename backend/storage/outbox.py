@@ -35,9 +35,17 @@ class FeedLog(Protocol):
     async def append(self, user_id: str, entries: Sequence[Entry], *, rebase: bool = False) -> Appended | Gap: ...
 
 
+# One statement numbers the facts, writes them, and writes a delivery for each webhook that wants one. Without webhooks that middle part
+# reads an empty table (8 of 56 us); with them it adds rows and waits for nobody.
 _PUBLISH = text(
     """
-    WITH numbered AS (UPDATE users SET feed_offset = feed_offset + :count WHERE user_id = :user_id RETURNING feed_offset - :count AS before)
+    WITH numbered AS (
+      UPDATE users SET feed_offset = feed_offset + :count WHERE user_id = :user_id RETURNING feed_offset - :count AS before),
+    deliveries AS (
+      INSERT INTO webhook_deliveries (user_id, webhook_id, "offset", id, event, due_at, created_at)
+      SELECT :user_id, webhooks.id, numbered.before + row.place, gen_random_uuid(), row.event, :now, :now
+      FROM webhooks, numbered, unnest(CAST(:events AS bytea[]), CAST(:types AS text[])) WITH ORDINALITY AS row(event, type, place)
+      WHERE webhooks.status = 'active' AND (webhooks.events IS NULL OR row.type = ANY(webhooks.events)))
     INSERT INTO outbox (user_id, "offset", event, created_at)
     SELECT :user_id, numbered.before + row.place, row.event, :now
     FROM numbered, unnest(CAST(:events AS bytea[])) WITH ORDINALITY AS row(event, place)
@@ -61,9 +69,13 @@ _RELAYED = text(
 
 
 async def publish(connection: AsyncConnection, user_id: str, events: Sequence[Event], now: datetime) -> list[Entry]:
-    """Numbers the events and writes them, in the caller's transaction. The user's row stays locked until its commit."""
+    """Numbers the events and writes them, and what webhooks are to get of them, in the caller's transaction.
+
+    The user's row stays locked until its commit.
+    """
     encoded = [event.encode() for event in events]
-    values = {"user_id": user_id, "count": len(encoded), "events": encoded, "now": now}
+    types = [event.type.value for event in events]
+    values = {"user_id": user_id, "count": len(encoded), "events": encoded, "types": types, "now": now}
     offsets = sorted((await connection.execute(_PUBLISH, values)).scalars().all())
     return list(zip(offsets, encoded, strict=True))
 

@@ -21,6 +21,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    Uuid,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
@@ -183,4 +184,43 @@ assets = Table(
     Column("details", JSONB, nullable=False),
     CheckConstraint("(balance_amount IS NULL) = (balance_currency IS NULL)", name="balance_whole"),
     Index("assets_user_id_org_code_idx", "user_id", "org_code"),
+)
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", Text, primary_key=True),  # wh_ + ULID
+    Column("url", Text, nullable=False),
+    Column("events", ARRAY(Text), nullable=True),  # NULL: every type, those to come too
+    Column("description", Text, nullable=False),
+    Column("status", String(16), nullable=False),  # active, disabled (the receiver said 410), deleted (until nothing is left of it)
+    Column("secret_sealed", LargeBinary, nullable=False),
+    Column("old_secret_sealed", LargeBinary, nullable=True),  # signs too, until old_secret_until
+    Column("old_secret_until", _MOMENT, nullable=True),
+    Column("failures", Integer, nullable=False, server_default=text("0")),  # attempts that failed since the last that did not
+    Column("rests_until", _MOMENT, nullable=True),  # ill: nothing is sent before, then one delivery tries
+    Column("last_delivered_at", _MOMENT, nullable=True),  # to the second
+    Column("last_failed_at", _MOMENT, nullable=True),
+    Column("last_failure", String(64), nullable=True),
+    Column("created_at", _MOMENT, nullable=False),
+    Column("ended_at", _MOMENT, nullable=True),  # when it was disabled or deleted
+)
+
+# No foreign key: a key lock on the webhook's row by every transaction that publishes would cost more than orphans, which are swept.
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    _user_id(),
+    Column("webhook_id", Text, primary_key=True),
+    Column("offset", BigInteger, primary_key=True),  # the event's place in the feed, and the order of sending; 0: an operator's test
+    Column("id", Uuid, nullable=False),  # the receiver's idempotency key
+    Column("event", LargeBinary, nullable=False),
+    Column("state", String(16), nullable=False, server_default=text("'pending'")),  # pending, failed; what was delivered is deleted
+    Column("attempts", Integer, nullable=False, server_default=text("0")),  # that failed
+    Column("due_at", _MOMENT, nullable=False),
+    Column("leased_until", _MOMENT, nullable=True),
+    Column("claims", Integer, nullable=False, server_default=text("0")),  # fencing token: the claim that may say how it ended
+    Column("created_at", _MOMENT, nullable=False),
+    Index("webhook_deliveries_due_idx", "webhook_id", "due_at", postgresql_where=text("state = 'pending'")),
+    Index("webhook_deliveries_age_idx", "state", "created_at"),
 )
