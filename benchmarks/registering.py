@@ -217,9 +217,9 @@ BENCHMARK: Benchmark[Stage] = Benchmark(
                 'when the CA\'s answer that says "signed" has left the CA. **First asset over critical path** is what we add: the time '
                 "from there until the client has its first asset, less the critical path. It holds the network, the sandbox's waiting for "
                 "its core, and all of our work.",
-                "Before that clock starts the person waits for our polling of the CA (**signed, until the CA tells us**, the CA's own time "
-                "for that answer included): what a callback of the CA would save. The parts of the sum (CA's answer to token request, token "
-                "to list, list to client) are of the provider whose asset came first, which need not be the fastest; so they need not add up.",
+                "Before that clock starts the person waits for our polling of the CA (**signed, until the CA tells us**, with the CA's own "
+                "time for that answer): what a callback of the CA would save. The parts of the sum (CA's answer to token request, token to "
+                "list, list to client) are of the provider whose asset came first, which need not be the fastest; they need not add up.",
             ),
         ),
         Table(
