@@ -27,7 +27,7 @@ FAST = {"p50": 1, "p99": 2}
 PEOPLE = count(1)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def browser() -> AsyncIterator[Browser]:
     path = next((found for name in NAMES if (found := shutil.which(name))), None)
     if path is None:
