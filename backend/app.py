@@ -43,6 +43,7 @@ def create_app(settings: Settings, *, mint: Mint | None = None) -> Starlette:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with api.hub:
+            await api.foundation.warm()
             try:
                 yield
             finally:

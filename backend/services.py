@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -71,6 +72,11 @@ class Foundation:
     queue: ValkeyQueue
     handling: Handling
     directory: Callable[[], Directory]
+
+    async def warm(self) -> None:
+        """Connects before the first request does. An engine that is away is no reason not to start."""
+        with suppress(EngineUnavailable):
+            await self.database.warm()
 
     async def close(self) -> None:
         """Lets go of everything, the relay's last deletes first."""
@@ -246,6 +252,7 @@ async def run_worker(settings: Settings, queue: str) -> None:
             on_poisoned=hands.on_poisoned,
         )
         _on_signals(worker.stop)
+        await foundation.warm()
         relaying = asyncio.create_task(Sweeper([OutboxSweep(relay=foundation.relay)], settings.sweep_seconds, clock=foundation.clock).run())
         try:
             await worker.run()

@@ -45,7 +45,7 @@ def problem_answer(refused: Refused, of_request: str) -> Response:
     """The problem document of a refusal."""
     kind = PROBLEMS[refused.problem]
     document = {
-        "type": f"https://moa.dev/problems/{refused.problem}",
+        "type": f"urn:moa:problem:{refused.problem}",
         "title": kind.title,
         "status": kind.status,
         "detail": refused.detail,

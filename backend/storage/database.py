@@ -6,8 +6,9 @@ exception travels inward.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
 import asyncpg
@@ -110,6 +111,12 @@ class Database:
         """Raises `EngineUnavailable` when PostgreSQL does not answer."""
         async with self.reading() as connection:
             await connection.execute(text("SELECT 1"))
+
+    async def warm(self) -> None:
+        """Opens the pool's connections before they are needed: the first request is not to pay for all of them."""
+        size = self._engine.pool.size()  # type: ignore[attr-defined]  # the queue pool's
+        async with AsyncExitStack() as stack:
+            await asyncio.gather(*(stack.enter_async_context(self.reading()) for _ in range(size)))
 
     async def close(self) -> None:
         await self._engine.dispose()
