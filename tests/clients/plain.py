@@ -1,4 +1,7 @@
-"""SSE and poll as apps: what a few lines with any HTTP client make of them. A broken connection is begun again from the last event."""
+"""SSE and poll as apps: what a few lines with any HTTP client make of them. A broken connection is begun again from the last event.
+
+In: an address, a position. Out: events for the app, and a snapshot whenever it hears that history is lost.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import httpx
 import orjson
 
 from tests.clients.apps import App, Place
+from tests.clients.people import read_snapshot
 
 PAUSE = 0.01  # seconds before it is tried again
 POLL_WAIT = 1  # seconds
@@ -27,7 +31,7 @@ async def following(app: App, step: Step, *, url: str, since: Place) -> AsyncIte
         async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=5) as http:
             while True:
                 http.headers["Authorization"] = f"Bearer {await app.get_token()}"
-                with suppress(httpx.TransportError):
+                with suppress(httpx.HTTPError):
                     await step(http, app)
                 await asyncio.sleep(PAUSE)
 
@@ -53,18 +57,21 @@ async def stream(http: httpx.AsyncClient, app: App) -> None:
                 name, _, value = line.partition(": ")
                 told[name] = value
             elif "data" in told:
-                _take(app, told)
+                if not _take(app, told):
+                    app.read(await read_snapshot(http), goes_on=False)
                 told = {}
 
 
-def _take(app: App, told: dict[str, str]) -> None:
+def _take(app: App, told: dict[str, str]) -> bool:
+    """False: history is lost."""
     data = orjson.loads(told["data"])
     epoch, _, offset = told["id"].rpartition(":")
     if told["event"] == "position":
         app.attached((epoch, int(offset)), recovered=data["recovered"])
-    else:
-        assert told["event"] == data["type"]
-        app.event(int(offset), data)
+        return bool(data["recovered"])
+    assert told["event"] == data["type"]
+    app.event(int(offset), data)
+    return True
 
 
 async def poll(http: httpx.AsyncClient, app: App) -> None:
@@ -76,6 +83,7 @@ async def poll(http: httpx.AsyncClient, app: App) -> None:
     page = answer.json()
     if not page["recovered"]:
         app.attached((page["epoch"], page["offset"]), recovered=False)
+        app.read(await read_snapshot(http), goes_on=False)
     for event in page["events"]:
         app.event(event.pop("offset"), event)
     if app.place != (page["epoch"], page["offset"]):

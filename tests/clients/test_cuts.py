@@ -6,16 +6,13 @@ Connections are torn 20 to 150 ms after they begin, in the middle of a frame whe
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from random import Random
 
 import pytest
 
-from tests.clients import plain, python
-from tests.clients.apps import App
 from tests.clients.cutting import CuttingProxy, cutting
+from tests.clients.household import five_apps
 from tests.clients.node import Node
 from tests.clients.people import Person, a_person, an_api
 from tests.realtime.given import until
@@ -23,27 +20,6 @@ from tests.registration.house import ALL_SEVEN, BANK2, House
 
 LIFE = (0.02, 0.15)  # seconds
 SLOW = {"p50": 40, "p99": 200}  # ms: results come one by one, while connections come and go
-
-NUMBERS = itertools.count(1)
-
-
-@asynccontextmanager
-async def five_apps(person: Person, proxy: CuttingProxy, node: Node) -> AsyncIterator[list[App]]:
-    """Two tabs in JavaScript, one of each start; the Python client; SSE; poll."""
-    begin = await person.place()
-    tab, other_tab, python_app, sse, poll = (
-        App(f"{person.sub}-{name}", person.give_token) for name in ("since", "state", "python", "sse", "poll")
-    )
-    node.open(tab, url=proxy.websocket_url, http=proxy.url, how="since", since=begin)
-    node.open(other_tab, url=proxy.websocket_url, http=proxy.url, how="state")
-    async with (
-        python.following(python_app, url=proxy.websocket_url, read_state=lambda: person.snapshot(proxy.url)),
-        plain.following(sse, plain.stream, url=proxy.url, since=begin),
-        plain.following(poll, plain.poll, url=proxy.url, since=begin),
-    ):
-        yield [tab, other_tab, python_app, sse, poll]
-    node.close(tab)
-    node.close(other_tab)
 
 
 async def live(person: Person, proxy: CuttingProxy, node: Node, *, registrations: int, random: Random) -> None:
@@ -65,7 +41,7 @@ async def live(person: Person, proxy: CuttingProxy, node: Node, *, registrations
 
 
 async def lives(house: House, node: Node, *, seed: int, people: int, registrations: int) -> None:
-    print(f"seed {seed}")  # noqa: T201  # pytest shows it when the test fails
+    print(f"seed {seed}")  # pytest shows it when the test fails
     for org_code in [*ALL_SEVEN, BANK2]:
         await house.provider(org_code, latency_ms=SLOW)
     async with an_api(house) as api, cutting(api.port, seed=seed, life=LIFE) as proxy, AsyncExitStack() as stack:
