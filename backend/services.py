@@ -317,7 +317,8 @@ async def run_coordinator(settings: Settings) -> None:
     leading = asyncio.create_task(leader.run(duties))
     _on_signals(leading.cancel)
     try:
-        await asyncio.gather(leading, return_exceptions=True)
+        with suppress(asyncio.CancelledError):  # the signal's; a fault of ours ends the process with a word
+            await leading
     finally:
         await foundation.close()
 
