@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -48,10 +48,15 @@ from backend.registration.linking import Linking
 from backend.registration.people import People
 from backend.registration.signing import Patience, Signing
 from backend.registration.sweeping import IdempotencySweep, OpenWorkSweep, OutboxSweep
-from backend.settings import Settings
+from backend.settings import Settings, VaultKeys
 from backend.storage.database import Database, open_engine
 from backend.storage.outbox import Relay, relayed
 from backend.storage.vault import Vault
+from backend.webhooks.addresses import Reach
+from backend.webhooks.endpoints import WebhookEndpoints
+from backend.webhooks.keeping import MOST_WEBHOOKS, Keeping
+from backend.webhooks.posting import Poster
+from backend.webhooks.sending import AT_ONCE, DeliverySweep, Sender
 
 MOST_AFTERWARDS = 1000  # answers whose hand-over is under way; what is beyond is left to the sweeper
 LEADER_LEASE = 5.0  # seconds
@@ -69,6 +74,7 @@ class Foundation:
     valkey: Redis
     feed: Feed
     relay: Relay
+    published: asyncio.Event  # set after each commit of facts in this process
     queue: ValkeyQueue
     handling: Handling
     directory: Callable[[], Directory]
@@ -102,7 +108,8 @@ def found(settings: Settings, clock: Clock) -> Foundation:
     valkey = connect(need(settings, "valkey_url"), timeout=settings.valkey_timeout, pool=settings.valkey_pool)
     directory = directory_of(settings)
     feed = Feed(redis=valkey, relayed=partial(relayed, database))
-    relay = Relay(database=database, feed=feed)
+    published = asyncio.Event()
+    relay = Relay(database=database, feed=feed, published=published)
     return Foundation(
         settings=settings,
         clock=clock,
@@ -110,6 +117,7 @@ def found(settings: Settings, clock: Clock) -> Foundation:
         valkey=valkey,
         feed=feed,
         relay=relay,
+        published=published,
         queue=ValkeyQueue(redis=valkey, clock=clock),
         handling=Handling(database=database, relay=relay, clock=clock),
         directory=lambda: directory,
@@ -122,6 +130,17 @@ def need(settings: Settings, name: str) -> str:
     if secret is None:
         raise ValueError(f"MOA_{name.upper()} is not set; `moa up` sets it by itself, other commands take it from its data folder")
     return str(secret.get_secret_value())
+
+
+def _vault(settings: Settings, clock: Clock) -> Vault:
+    need(settings, "vault_keys")
+    return Vault(VaultKeys(settings, clock))
+
+
+def _reach(settings: Settings) -> Reach:
+    if settings.webhook_addresses != "auto":
+        return Reach(settings.webhook_addresses)
+    return Reach.PUBLIC if settings.environment == "production" else Reach.LOOPBACK
 
 
 def _people(settings: Settings, vault: Vault) -> People:
@@ -170,6 +189,7 @@ class Api:
     accepting: Accepting
     afterwards: Afterwards
     hub: Hub
+    webhooks: WebhookEndpoints
     draining: bool = False  # whether this process is going away
 
     async def drain(self) -> None:
@@ -188,14 +208,17 @@ def build_api(settings: Settings, clock: Clock | None = None) -> Api:
     afterwards = Afterwards(foundation)
     secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else None
     per_minute = settings.rate_limit_per_minute
+    vault = _vault(settings, foundation.clock)
     budget = RateLimit(redis=foundation.valkey, per_minute=per_minute) if per_minute else None
+    verifier = TokenVerifier(secret=secret, jwks_url=settings.jwks_url, clock=foundation.clock, budget=budget)
+    keeping = Keeping(database=foundation.database, vault=vault, clock=foundation.clock)
     return Api(
         foundation=foundation,
-        verifier=TokenVerifier(secret=secret, jwks_url=settings.jwks_url, clock=foundation.clock, budget=budget),
+        verifier=verifier,
         accepting=Accepting(
             database=foundation.database,
             handling=foundation.handling,
-            people=_people(settings, Vault(need(settings, "vault_keys"))),
+            people=_people(settings, vault),
             directory=foundation.directory,
             position=foundation.feed.position,
             afterwards=afterwards,
@@ -204,6 +227,7 @@ def build_api(settings: Settings, clock: Clock | None = None) -> Api:
         ),
         afterwards=afterwards,
         hub=Hub(feed=foundation.feed, dial=dialer(foundation.valkey), sockets_per_user=settings.sockets_per_user),
+        webhooks=WebhookEndpoints(verifier=verifier, keeping=keeping, reach=_reach(settings), max_body=settings.max_body_bytes),
     )
 
 
@@ -253,18 +277,51 @@ async def run_worker(settings: Settings, queue: str) -> None:
         )
         _on_signals(worker.stop)
         await foundation.warm()
-        relaying = asyncio.create_task(Sweeper([OutboxSweep(relay=foundation.relay)], settings.sweep_seconds, clock=foundation.clock).run())
         try:
-            await worker.run()
+            async with _sending(foundation) as sender, _sweeping([OutboxSweep(relay=foundation.relay), sender], foundation):
+                await worker.run()
         finally:
-            relaying.cancel()
-            await asyncio.gather(relaying, return_exceptions=True)
             await foundation.close()
+
+
+@asynccontextmanager
+async def _sending(foundation: Foundation) -> AsyncIterator[Sender]:
+    """Delivers to webhooks while the block runs; its sweep must run, too."""
+    settings, clock, database = foundation.settings, foundation.clock, foundation.database
+    post = Poster(reach=_reach(settings), deadline=settings.webhook_deadline, connections=MOST_WEBHOOKS * AT_ONCE)
+    sender = Sender(
+        keeping=Keeping(database=database, vault=_vault(settings, clock), clock=clock),
+        database=database,
+        post=post,
+        clock=clock,
+        deadline=settings.webhook_deadline,
+        published=foundation.published,
+    )
+    try:
+        async with _alongside(sender.run()):
+            yield sender
+    finally:
+        await post.aclose()
+
+
+def _sweeping(sweeps: Sequence[Sweep], foundation: Foundation) -> AbstractAsyncContextManager[None]:
+    return _alongside(Sweeper(sweeps, foundation.settings.sweep_seconds, clock=foundation.clock).run())
+
+
+@asynccontextmanager
+async def _alongside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Runs `work` while the block runs; then it is cancelled and waited for."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def _hands(foundation: Foundation, clients: Any) -> Hands:
     settings, clock, database, handling = foundation.settings, foundation.clock, foundation.database, foundation.handling
-    vault = Vault(need(settings, "vault_keys"))
+    vault = _vault(settings, clock)
     people = _people(settings, vault)
     consenting = Consenting(
         vault=vault, directory=foundation.directory, operator=settings.operator_org_code, serials=Serials(randbelow(SERIAL_SPAN))
@@ -308,6 +365,7 @@ async def run_coordinator(settings: Settings) -> None:
         OpenWorkSweep(database=foundation.database, queue=foundation.queue),
         OutboxSweep(relay=foundation.relay),
         IdempotencySweep(database=foundation.database),
+        DeliverySweep(database=foundation.database),
     ]
 
     async def duties(_token: int) -> None:

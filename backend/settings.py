@@ -14,9 +14,11 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from backend import failpoints
+from backend.clock import Clock
 
 SECRETS_FILE = "secrets.env"  # made once per data folder, mode 0600
 RUNNING_FILE = "running.env"  # where the running system listens; removed when it stops
+LOOKED_AT_EVERY = 1.0  # seconds, for changed vault keys
 
 
 class Settings(BaseSettings):
@@ -80,6 +82,12 @@ class Settings(BaseSettings):
     job_lease: float = Field(default=5.0, gt=0.5, description="a job whose worker is silent for so long goes to another")
     sweep_seconds: float = Field(default=1.0, gt=0, description="interval in which lost work is looked for")
 
+    # Webhooks
+    webhook_deadline: float = Field(default=15.0, gt=0, le=60, description="total time of one attempt to deliver to a webhook")
+    webhook_addresses: Literal["auto", "public", "loopback", "any"] = Field(
+        default="auto", description="where webhooks may lie; auto: public only in production, on this machine too in development"
+    )
+
     # Sandbox
     sandbox_port: int = Field(default=8900, ge=0, le=65535, description="port that the sandbox listens on")
     sandbox_url: str = Field(default="http://127.0.0.1:8900", description="where tests and tools steer the sandbox")
@@ -109,3 +117,41 @@ def load_settings(data: Path | None = None, **overrides: object) -> Settings:
     folder = data or Path(os.environ.get("MOA_DATA", ".moa"))
     files = (folder / RUNNING_FILE, folder / SECRETS_FILE, Path(".env"))  # the later file wins
     return Settings(_env_file=files, data=folder, **overrides)  # type: ignore[arg-type,call-arg]
+
+
+class VaultKeys:
+    """The vault's keys as they are now: follows the data folder's file, so that a rotation needs no restart.
+
+    Looks at the file at most once a second, and reads it only when it has changed. What cannot be read changes nothing.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._data = settings.data
+        self._keys = settings.vault_keys.get_secret_value() if settings.vault_keys else ""
+        self._clock = clock
+        self._seen = self._file()
+        self._looked_at = clock.monotonic()
+
+    def __call__(self, *, fresh: bool = False) -> str:
+        now = self._clock.monotonic()
+        if fresh or now - self._looked_at >= LOOKED_AT_EVERY:
+            self._looked_at = now
+            found = self._file()
+            if found != self._seen:
+                self._seen = found
+                self._keys = self._read() or self._keys
+        return self._keys
+
+    def _file(self) -> tuple[int, int] | None:
+        try:
+            found = (self._data / SECRETS_FILE).stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns
+
+    def _read(self) -> str | None:
+        try:
+            keys = load_settings(self._data).vault_keys
+        except (OSError, ValueError):
+            return None
+        return keys.get_secret_value() if keys else None

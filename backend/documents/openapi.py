@@ -148,6 +148,32 @@ _FEED = {
     "parameters": (_SINCE, _LAST, _WAIT),
     "problems": (Problem.MALFORMED_REQUEST, Problem.SHUTTING_DOWN),
 }
+_WEBHOOKS = {
+    "tag": "Webhooks",
+    "scope": "ops",
+    "parameters": (
+        _parameter("id", "path", "The webhook's id", {"type": "string", "pattern": "^wh_[0-9A-HJKMNP-TV-Z]{26}$"}, required=True),
+    ),
+    "problems": (Problem.NOT_FOUND,),
+}
+_DELIVERY = {
+    "post": {
+        "operationId": "receiveEvent",
+        "summary": "What a webhook receives",
+        "description": "Signed as Standard Webhooks says: HMAC-SHA256 over `id.timestamp.body`. At least once: remember `webhook-id`. "
+        "In order per user, but for an event that was refused for ten minutes. 2xx takes it, 410 ends the webhook, anything else is "
+        "tried again for three days.",
+        "parameters": [
+            _parameter("webhook-id", "header", "The same at every attempt", required=True),
+            _parameter(
+                "webhook-timestamp", "header", "Unix seconds of this attempt; refuse what is older than five minutes", required=True
+            ),
+            _parameter("webhook-signature", "header", "`v1,<base64>`, or two of them with a space between", required=True),
+        ],
+        "requestBody": {"required": True, "content": {JSON: {"schema": ref("Delivery")}}},
+        "responses": {"2XX": {"description": "Taken"}, "410": {"description": "Send nothing more"}},
+    }
+}
 _ACCEPTED = _json("Accepted; the rest comes as events", "Registration", LOCATION)
 _ORG_CODE = {**ORG_CODE, "pattern": "^[A-Za-z0-9]{10}$"}
 _INDUSTRY = {"type": "string", "enum": [industry.value for industry in Industry]}
@@ -242,6 +268,49 @@ OPERATIONS: tuple[Operation, ...] = (
         **_FEED,  # type: ignore[arg-type]
     ),
     Operation(
+        path="/v1/webhooks",
+        method="post",
+        name="addWebhook",
+        summary="Have events sent to a backend of yours",
+        description="The answer holds the secret, which is never shown again.",
+        body="NewWebhook",
+        answers={201: _json("Made; what is committed from now on is sent", "MadeWebhook", {"Location": _header("Path of the webhook")})},
+        **{**_WEBHOOKS, "parameters": (), "problems": _BODY},  # type: ignore[arg-type]
+    ),
+    Operation(
+        path="/v1/webhooks",
+        method="get",
+        name="listWebhooks",
+        summary="All webhooks with the state of their deliveries",
+        answers={200: _json("All of them, oldest first", "Webhooks")},
+        **{**_WEBHOOKS, "parameters": (), "problems": ()},  # type: ignore[arg-type]
+    ),
+    Operation(
+        path="/v1/webhooks/{id}",
+        method="delete",
+        name="deleteWebhook",
+        summary="Send nothing more",
+        answers={204: Answer(description="What is on its way may still arrive")},
+        **_WEBHOOKS,  # type: ignore[arg-type]
+    ),
+    Operation(
+        path="/v1/webhooks/{id}/secret",
+        method="post",
+        name="renewWebhookSecret",
+        summary="Another secret",
+        description="For 24 hours deliveries carry two signatures, by the new and by the old one.",
+        answers={200: _json("The new secret, shown once", "WebhookSecret")},
+        **_WEBHOOKS,  # type: ignore[arg-type]
+    ),
+    Operation(
+        path="/v1/webhooks/{id}/test",
+        method="post",
+        name="testWebhook",
+        summary="Send a `webhook.test`",
+        answers={202: Answer(description="It is sent like any other, without `offset`")},
+        **_WEBHOOKS,  # type: ignore[arg-type]
+    ),
+    Operation(
         path="/healthz",
         method="get",
         name="getHealth",
@@ -295,5 +364,6 @@ def openapi(version: str) -> dict[str, Any]:
         "servers": [{"url": "/"}],
         "tags": [{"name": name} for name in dict.fromkeys(operation.tag for operation in OPERATIONS)],
         "paths": paths,
+        "webhooks": {"event": _DELIVERY},
         "components": {"schemas": schemas(), "securitySchemes": {"token": token}},
     }

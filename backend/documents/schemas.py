@@ -106,6 +106,7 @@ def _written() -> dict[str, Schema]:
         "Registrations": obj({"registrations": listed(ref("Registration"))}, {"next_page_token": TEXT}),
         "Assets": obj({"assets": listed(ref("Asset"))}, {"next_page_token": TEXT}),
         "Readiness": obj({"ready": {"type": "boolean"}, "reasons": {"type": "object", "additionalProperties": TEXT}}),
+        **_webhooks(),
         "DemoToken": obj({"token": TEXT, "expires_in": {"type": "integer", "description": "seconds"}}),
         "Event": event,
         "Polled": obj(
@@ -115,6 +116,43 @@ def _written() -> dict[str, Schema]:
                 "recovered": {"type": "boolean", "description": "false: history was lost; read the snapshots again"},
                 "events": listed({"allOf": [obj({"offset": OFFSET}), ref("Event")]}),
             }
+        ),
+    }
+
+
+def _webhooks() -> dict[str, Schema]:
+    moments = dict.fromkeys(("rests_until", "last_delivered_at", "last_failed_at"), MOMENT)
+    count: Schema = {"type": "integer", "minimum": 0}
+    types: Schema = {"type": ["array", "null"], "items": {"type": "string"}, "description": "null: every type, those to come too"}
+    webhook = {
+        "id": TEXT,
+        "url": TEXT,
+        "events": types,
+        "description": TEXT,
+        "status": {"type": "string", "enum": ["active", "disabled"], "description": "disabled: it answered 410"},
+        "created_at": MOMENT,
+        "deliveries": obj(
+            {"pending": count, "failed": count, "failures_in_a_row": count},
+            {**moments, "last_failure": TEXT},
+            "Counts end at 10,000. `rests_until`: it failed too often in a row; then one delivery tries",
+        ),
+    }
+    secret: Schema = {"secret": {"type": "string", "description": "`whsec_` and base64; shown once"}}
+    return {
+        "NewWebhook": obj(
+            {"url": {"type": "string", "format": "uri", "maxLength": 2000}},
+            {
+                "events": {"type": ["array", "null"], "items": {"type": "string", "enum": list(EventType)}, "minItems": 1, "maxItems": 100},
+                "description": {"type": "string", "maxLength": 200},
+            },
+        ),
+        "Webhook": obj(webhook),
+        "MadeWebhook": obj({**webhook, **secret}),
+        "Webhooks": obj({"webhooks": listed(ref("Webhook"))}),
+        "WebhookSecret": obj(secret),
+        "Delivery": obj(
+            {"id": TEXT, "user_id": TEXT, "event": ref("Event")},
+            {"offset": {**OFFSET, "minimum": 1, "description": "The event's place in the user's feed"}},
         ),
     }
 

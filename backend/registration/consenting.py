@@ -19,6 +19,7 @@ from backend.providers.directory import Directory
 from backend.providers.ids import Serials
 from backend.registration.model import Registration
 from backend.storage import consents
+from backend.storage.sealed import CONSENT_DOCUMENT, CONSENT_SIGNATURE
 from backend.storage.vault import Vault
 
 
@@ -59,7 +60,7 @@ class Consenting:
                 "run": registration.run,
                 "tx_id": consent.tx_id,
                 "ca_code": ca_code,
-                "document_sealed": self._vault.seal(consent.document.encode(), *_document(registration.user_id, consent.tx_id)),
+                "document_sealed": self._vault.seal(consent.document.encode(), *CONSENT_DOCUMENT.row(registration.user_id, consent.tx_id)),
                 "ends_on": consent.ends_on,
                 "created_at": now,
             }
@@ -75,7 +76,9 @@ class Consenting:
     async def sign(self, connection: AsyncConnection, registration: Registration, cert_tx_id: str, signed: Mapping[str, str]) -> None:
         """Keeps the signatures by org_code, in the caller's transaction."""
         user_id, registration_id = registration.user_id, registration.id
-        sealed = {code: self._vault.seal(text.encode(), *_signature(user_id, registration_id, code)) for code, text in signed.items()}
+        sealed = {
+            code: self._vault.seal(text.encode(), *CONSENT_SIGNATURE.row(user_id, registration_id, code)) for code, text in signed.items()
+        }
         await consents.sign(connection, user_id, registration_id, cert_tx_id, sealed)
 
     async def signed(self, connection: AsyncConnection, registration: Registration, org_code: str, today: date) -> Drawn | None:
@@ -84,7 +87,7 @@ class Consenting:
         if row is None:
             return None
         consent = self._consent(row)
-        name = _signature(registration.user_id, registration.id, org_code)
+        name = CONSENT_SIGNATURE.row(registration.user_id, registration.id, org_code)
         signed = SignedConsent(
             org_code=org_code,
             tx_id=consent.tx_id,
@@ -97,13 +100,5 @@ class Consenting:
         return Drawn(signed, row["created_at"])
 
     def _consent(self, row: RowMapping) -> Consent:
-        document = self._vault.open(row["document_sealed"], *_document(row["user_id"], row["tx_id"]))
+        document = self._vault.open(row["document_sealed"], *CONSENT_DOCUMENT.row(row["user_id"], row["tx_id"]))
         return Consent(org_code=row["org_code"], tx_id=row["tx_id"], document=document.decode(), ends_on=row["ends_on"])
-
-
-def _document(user_id: str, tx_id: str) -> tuple[str, ...]:
-    return ("consents", "document", user_id, tx_id)
-
-
-def _signature(user_id: str, registration_id: str, org_code: str) -> tuple[str, ...]:
-    return ("consents", "signature", user_id, registration_id, org_code)

@@ -25,6 +25,7 @@ from backend.registration.model import Registration
 from backend.registration.people import People
 from backend.storage import consents, links, users
 from backend.storage.database import Database
+from backend.storage.sealed import ACCESS_TOKEN, REFRESH_TOKEN
 from backend.storage.vault import Vault
 
 SPARE = timedelta(minutes=5)  # a token that ends sooner is refreshed before it is used
@@ -127,9 +128,9 @@ class Linking:
             "consent_tx_id": grant.consent_tx_id,
             "consent_ends_on": grant.consent_ends_on,
             "consented_at": grant.consented_at,
-            "access_token_sealed": self._vault.seal(tokens.access_token.encode(), *_token("access", user_id, org_code)),
+            "access_token_sealed": self._vault.seal(tokens.access_token.encode(), *ACCESS_TOKEN.row(user_id, org_code)),
             "access_expires_at": tokens.access_expires_at,
-            "refresh_token_sealed": self._vault.seal(tokens.refresh_token.encode(), *_token("refresh", user_id, org_code)),
+            "refresh_token_sealed": self._vault.seal(tokens.refresh_token.encode(), *REFRESH_TOKEN.row(user_id, org_code)),
             "refresh_expires_at": tokens.refresh_expires_at,
             "scope": tokens.scope,
             "created_at": now,
@@ -149,16 +150,12 @@ class Linking:
     def _opened(self, link: RowMapping) -> Grant:
         user_id, org_code = link["user_id"], link["org_code"]
         tokens = TokenPair(
-            access_token=self._vault.open(link["access_token_sealed"], *_token("access", user_id, org_code)).decode(),
+            access_token=self._vault.open(link["access_token_sealed"], *ACCESS_TOKEN.row(user_id, org_code)).decode(),
             access_expires_at=link["access_expires_at"],
-            refresh_token=self._vault.open(link["refresh_token_sealed"], *_token("refresh", user_id, org_code)).decode(),
+            refresh_token=self._vault.open(link["refresh_token_sealed"], *REFRESH_TOKEN.row(user_id, org_code)).decode(),
             refresh_expires_at=link["refresh_expires_at"],
             scope=link["scope"],
         )
         return Grant(
             tokens=tokens, consent_tx_id=link["consent_tx_id"], consent_ends_on=link["consent_ends_on"], consented_at=link["consented_at"]
         )
-
-
-def _token(which: str, user_id: str, org_code: str) -> tuple[str, ...]:
-    return ("links", which, user_id, org_code)

@@ -13,6 +13,7 @@ from backend.identity import Identity
 from backend.providers.contract import Person
 from backend.providers.user_ci import development_user_ci
 from backend.storage import users
+from backend.storage.sealed import PERSON
 from backend.storage.vault import Vault
 
 _MAX_CI = 100  # B64(100), standard section 2
@@ -28,14 +29,14 @@ class People:
     def sealed(self, identity: Identity) -> bytes:
         """The caller as the user's row keeps them. Raises `Refused` with `identity_required`."""
         person = self._person(identity)
-        return self._vault.seal(msgspec.json.encode(person), "users", "person", identity.user_id)
+        return self._vault.seal(msgspec.json.encode(person), *PERSON.row(identity.user_id))
 
     async def person(self, connection: AsyncConnection, user_id: str) -> Person:
         """Who signs for this user. Raises KeyError for a user who never registered anything."""
         sealed = await users.person_sealed(connection, user_id)
         if sealed is None:
             raise KeyError("this user has no person")
-        return msgspec.json.decode(self._vault.open(sealed, "users", "person", user_id), type=Person)
+        return msgspec.json.decode(self._vault.open(sealed, *PERSON.row(user_id)), type=Person)
 
     def _person(self, identity: Identity) -> Person:
         user_ci = identity.user_ci or (development_user_ci(identity.user_id) if self._derive else None)

@@ -89,14 +89,18 @@ async def relayed(database: Database, user_id: str) -> int:
 class Relay:
     """Hands events over to the feeds. `push` right after a commit, `sweep` each second for what was left behind."""
 
-    def __init__(self, *, database: Database, feed: FeedLog) -> None:
+    def __init__(self, *, database: Database, feed: FeedLog, published: asyncio.Event | None = None) -> None:
+        """`published` is set after each commit that this process tells us of."""
         self._database = database
         self._feed = feed
+        self._published = published
         self._done: dict[str, int] = {}  # user -> highest offset that the feed has; bounded by the users of one flush
         self._flushing: asyncio.Task[None] | None = None
 
     async def push(self, user_id: str, entries: Sequence[Entry]) -> None:
         """Appends what was just committed. Never raises: what does not succeed now stays in the outbox for the sweep."""
+        if self._published is not None:
+            self._published.set()
         try:
             match await self._feed.append(user_id, entries):
                 case Appended():

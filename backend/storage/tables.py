@@ -221,6 +221,6 @@ webhook_deliveries = Table(
     Column("leased_until", _MOMENT, nullable=True),
     Column("claims", Integer, nullable=False, server_default=text("0")),  # fencing token: the claim that may say how it ended
     Column("created_at", _MOMENT, nullable=False),
-    Index("webhook_deliveries_due_idx", "webhook_id", "due_at", postgresql_where=text("state = 'pending'")),
+    Index("webhook_deliveries_due_idx", "webhook_id", "state", "due_at"),
     Index("webhook_deliveries_age_idx", "state", "created_at"),
 )

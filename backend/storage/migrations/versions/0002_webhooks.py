@@ -47,11 +47,5 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("user_id", "webhook_id", "offset", name=op.f("webhook_deliveries_pkey")),
     )
-    op.create_index(
-        "webhook_deliveries_due_idx",
-        "webhook_deliveries",
-        ["webhook_id", "due_at"],
-        unique=False,
-        postgresql_where=sa.text("state = 'pending'"),
-    )
+    op.create_index("webhook_deliveries_due_idx", "webhook_deliveries", ["webhook_id", "state", "due_at"], unique=False)
     op.create_index("webhook_deliveries_age_idx", "webhook_deliveries", ["state", "created_at"], unique=False)

@@ -1,0 +1,152 @@
+"""Webhooks as operators keep them: made, listed, given another secret, tested, deleted. Secrets lie sealed and are shown once.
+
+In: checked values. Out: webhooks. What is committed here holds for every fact that is committed later, on whatever node.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from uuid import uuid4
+
+from msgspec import Struct
+from sqlalchemy import RowMapping
+from sqlalchemy.ext.asyncio import AsyncConnection
+from ulid import ULID
+
+from backend.clock import Clock, iso
+from backend.errors import Problem, Refused
+from backend.events import to_json
+from backend.storage import webhooks
+from backend.storage.database import Database
+from backend.storage.sealed import WEBHOOK_OLD_SECRET, WEBHOOK_SECRET
+from backend.storage.vault import Vault
+from backend.webhooks.signing import SECRET_BYTES
+
+MOST_WEBHOOKS = 20
+BOTH_SECRETS = timedelta(hours=24)  # how long the old secret signs beside the new one
+TEST_EVENT = "webhook.test"
+
+
+class Webhook(Struct, frozen=True, kw_only=True):
+    """One webhook. `events` None: every type, those to come too."""
+
+    id: str
+    url: str
+    events: tuple[str, ...] | None
+    description: str
+    status: str  # active or disabled
+    keys: tuple[bytes, ...]  # the secret, and for a day the one before
+    created_at: datetime
+    failures: int
+    rests_until: datetime | None
+    last_delivered_at: datetime | None
+    last_failed_at: datetime | None
+    last_failure: str | None
+
+    def __repr__(self) -> str:
+        return f"Webhook({self.id})"
+
+
+class Keeping:
+    """Keeps webhooks. One per process, made in `services.py`."""
+
+    def __init__(self, *, database: Database, vault: Vault, clock: Clock, draw: Callable[[int], bytes] = secrets.token_bytes) -> None:
+        self._database = database
+        self._vault = vault
+        self._clock = clock
+        self._draw = draw
+
+    async def add(self, url: str, events: tuple[str, ...] | None, description: str) -> Webhook:
+        """A new webhook with a new secret. Raises `Refused` when there are too many."""
+        now, key = self._clock.now(), self._draw(SECRET_BYTES)
+        webhook_id = f"wh_{ULID.from_datetime(now)}"
+        row = {
+            "id": webhook_id,
+            "url": url,
+            "events": list(events) if events is not None else None,
+            "description": description,
+            "status": "active",
+            "secret_sealed": self._vault.seal(key, *WEBHOOK_SECRET.row(webhook_id)),
+            "created_at": now,
+        }
+
+        async def deed(connection: AsyncConnection) -> Webhook:
+            if len(await webhooks.listed(connection)) >= MOST_WEBHOOKS:
+                raise Refused(Problem.VALIDATION_FAILED, f"There are {MOST_WEBHOOKS} webhooks already; delete one first.")
+            await webhooks.add(connection, row)
+            return next(self._opened(each, now) for each in await webhooks.listed(connection) if each["id"] == webhook_id)
+
+        return await self._database.transaction(deed)
+
+    async def listed(self) -> list[Webhook]:
+        """Every webhook, oldest first."""
+        async with self._database.reading() as connection:
+            rows = await webhooks.listed(connection)
+        return [self._opened(row, self._clock.now()) for row in rows]
+
+    async def counted(self) -> dict[str, tuple[int, int]]:
+        """Pending and failed deliveries by webhook, each at most 10,000."""
+        async with self._database.reading() as connection:
+            return await webhooks.counted(connection)
+
+    async def renew_secret(self, webhook_id: str) -> bytes:
+        """A new secret; the old one signs too for a day. Raises `Refused` when there is no such webhook, or it is disabled."""
+        now, key = self._clock.now(), self._draw(SECRET_BYTES)
+
+        async def deed(connection: AsyncConnection) -> bool:
+            before = next((row for row in await webhooks.listed(connection) if row["id"] == webhook_id), None)
+            if before is None:
+                return False
+            old = self._vault.open(before["secret_sealed"], *WEBHOOK_SECRET.row(webhook_id))
+            return await webhooks.renew_secret(
+                connection,
+                webhook_id,
+                expected=before["secret_sealed"],
+                old=self._vault.seal(old, *WEBHOOK_OLD_SECRET.row(webhook_id)),
+                new=self._vault.seal(key, *WEBHOOK_SECRET.row(webhook_id)),
+                until=now + BOTH_SECRETS,
+            )
+
+        _or_refuse(await self._database.transaction(deed))
+        return key
+
+    async def test(self, webhook_id: str, user_id: str) -> None:
+        """Leaves a delivery that is in nobody's feed, over the one that this caller left before. Raises `Refused`."""
+        now = self._clock.now()
+        event = to_json({"type": TEST_EVENT, "at": iso(now), "data": {}})
+        _or_refuse(
+            await self._database.transaction(
+                lambda connection: webhooks.add_test(connection, webhook_id, user_id, uuid4(), event, now),
+            )
+        )
+
+    async def delete(self, webhook_id: str) -> None:
+        """Nothing more is sent, but for what is on its way. Raises `Refused`."""
+        now = self._clock.now()
+        _or_refuse(await self._database.transaction(lambda connection: webhooks.delete(connection, webhook_id, now)))
+
+    def _opened(self, row: RowMapping, now: datetime) -> Webhook:
+        keys = [self._vault.open(row["secret_sealed"], *WEBHOOK_SECRET.row(row["id"]))]
+        if row["old_secret_sealed"] is not None and row["old_secret_until"] > now:
+            keys.append(self._vault.open(row["old_secret_sealed"], *WEBHOOK_OLD_SECRET.row(row["id"])))
+        return Webhook(
+            id=row["id"],
+            url=row["url"],
+            events=tuple(row["events"]) if row["events"] is not None else None,
+            description=row["description"],
+            status=row["status"],
+            keys=tuple(keys),
+            created_at=row["created_at"],
+            failures=row["failures"],
+            rests_until=row["rests_until"],
+            last_delivered_at=row["last_delivered_at"],
+            last_failed_at=row["last_failed_at"],
+            last_failure=row["last_failure"],
+        )
+
+
+def _or_refuse(found: bool) -> None:
+    if not found:
+        raise Refused(Problem.NOT_FOUND, "There is no such webhook, or it is disabled.")
