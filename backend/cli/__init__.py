@@ -164,3 +164,33 @@ def settings(data: Data = None) -> None:
     from backend.cli.listing import show_settings
 
     show_settings(data)
+
+
+keys = typer.Typer(help="Keys of the vault.", no_args_is_help=True)
+app.add_typer(keys, name="keys")
+
+
+@keys.callback()
+def _keys() -> None:
+    """Keys of the vault."""
+
+
+@keys.command()
+def rotate(
+    prune: Annotated[bool, typer.Option("--prune", help="Instead: remove keys that nothing uses any more.")] = False, data: Data = None
+) -> None:
+    """Puts everything that is sealed under a new key.
+
+    With the data folder's keys (as `moa up` makes them) one call does it all beside the running system: the new key comes first in
+    secrets.env, running processes take it over within a second, then every sealed value is sealed anew in small transactions. Killed in
+    between, call it again: it finishes what was begun before it makes another key. Old keys stay readable until `--prune`, a minute later
+    or any time after, removes those that nothing uses any more.
+
+    With keys from the environment nothing is written; it prints the values to set. The order for a fleet: (1) the new key last in
+    MOA_VAULT_KEYS everywhere, restart everything: now all can read it. (2) The new key first everywhere, restart. (3) `moa keys rotate`.
+    (4) `moa keys rotate --prune` names the keys that may be left out.
+    """
+    from backend.cli.keys import rotate as run
+
+    if not run(data, prune=prune):
+        raise typer.Exit(1)

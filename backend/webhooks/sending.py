@@ -29,7 +29,7 @@ from backend.webhooks.signing import body_of, headers_of, message_id
 AT_ONCE = 8  # calls to one webhook from one worker
 GATHER_SECONDS = 0.02  # what is committed within this time after a wake-up goes with it
 LEASE_SPARE = timedelta(seconds=15)  # for settling, beyond the deadline of the call
-STOP_SECONDS = 5.0  # for calls under way when the worker stops; what is left is sent again by another
+STOP_SECONDS = 2.0  # for calls under way when the worker stops; what is left is sent again by another
 
 log = structlog.get_logger()
 
