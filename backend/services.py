@@ -336,7 +336,7 @@ def _hands(foundation: Foundation, clients: Any) -> Hands:
         clock=clock,
         patience=Patience(ttl=timedelta(seconds=settings.signature_ttl), poll=timedelta(milliseconds=settings.ca_poll_ms)),
     )
-    flights = SingleFlight(redis=foundation.valkey, lease=settings.call_deadline * 1.5)
+    flights = SingleFlight(redis=foundation.valkey, lease=settings.job_lease)
     collecting = Collecting(
         database=database,
         handling=handling,

@@ -1,7 +1,8 @@
 """One at a time per link, in the whole fleet: a lease in Valkey around whatever changes a link's tokens.
 
-In: (user, provider). Out: the block runs while nobody else's does. The lease outlives every call that is made under it, so a holder that is
-killed delays the next one and no more; a holder that stalls longer than that may overlap, which costs one refused token, never data.
+In: (user, provider). Out: the block runs while nobody else's does. The lease is short, and prolonged while the block runs: a holder that
+is killed delays the next one by that and no more, however long a call may take. A holder that stalls for longer than its lease may
+overlap with the next, which costs one refused token, never data.
 """
 
 from __future__ import annotations
@@ -20,15 +21,23 @@ from backend.jobs.valkey import engine_errors
 KEY = "moa:link:v1:{{{name}}}:flight"  # string: who flies; the name is a digest, since a `sub` may be an address
 _PAUSES = (0.005, 0.1)  # seconds between two looks, doubling from the first to the second
 
+# Takes and prolongs alike, so that a Valkey that has forgotten us is told again.
+# KEYS 1 the flight   ARGV 1 who   2 lease in ms.   Returns 0: another flies.
+_HOLD = """
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
 _RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
 
 
 class SingleFlight:
-    """`lease`: seconds, longer than any call that is made under it."""
+    """`lease`: seconds after which a silent holder is replaced."""
 
     def __init__(self, *, redis: Redis, lease: float) -> None:
-        self._redis = redis
-        self._lease_ms = round(lease * 1000)
+        self._lease = lease
+        self._hold = redis.register_script(_HOLD)
         self._release = redis.register_script(_RELEASE)
 
     @asynccontextmanager
@@ -36,20 +45,32 @@ class SingleFlight:
         """Waits for its turn as long as the caller's deadline lets it. Raises `EngineUnavailable`."""
         key, me = _key(user_id, org_code), uuid4().hex
         await self._taken(key, me)
+        holding = asyncio.create_task(self._holding(key, me))
         try:
             yield
         finally:
+            holding.cancel()
+            await asyncio.gather(holding, return_exceptions=True)
             with suppress(EngineUnavailable), engine_errors():  # then the lease ends by itself
                 await self._release([key], [me])
 
     async def _taken(self, key: str, me: str) -> None:
         pause, longest = _PAUSES
-        while True:
-            with engine_errors():
-                if await self._redis.set(key, me, nx=True, px=self._lease_ms):
-                    return
+        while not await self._held(key, me):
             await asyncio.sleep(pause)
             pause = min(pause * 2, longest)
+
+    async def _holding(self, key: str, me: str) -> None:
+        """Prolongs the lease until the block ends, or until another flies."""
+        held = True
+        while held:
+            await asyncio.sleep(self._lease / 3)
+            with suppress(EngineUnavailable):
+                held = await self._held(key, me)
+
+    async def _held(self, key: str, me: str) -> bool:
+        with engine_errors():
+            return bool(await self._hold([key], [me, round(self._lease * 1000)]))
 
 
 def _key(user_id: str, org_code: str) -> str:
