@@ -31,18 +31,32 @@ _SECRET_FIELDS = frozenset(
     }
 )
 # JWTs, bearer tokens, a user_ci (88 characters of base64), runs of ten digits or more: none has a place in a log.
-_SECRET_TEXT = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*|(?i:bearer\s+\S+)|[A-Za-z0-9+/]{60,}={0,2}|(?<![\w:.-])\d[\d-]{8,}\d(?![\w:.-])")
+_SECRET_TEXT = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*|(?i:bearer\s+\S+)|[A-Za-z0-9+/]{60,}={0,2}|(?<![\w:.-])\d[\d-]{8,}\d(?![\w:-]|\.\d)")
 _HIDDEN = "…"
+_DEEPEST = 5  # levels of lists and tables; what lies deeper is hidden unseen
 
 
 def redacted(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Hides secrets by the field's name and by the value's shape."""
+    """Hides secrets by the field's name and by the value's shape, in lists and tables too."""
     for name, value in event.items():
-        if name in _SECRET_FIELDS:
-            event[name] = _HIDDEN
-        elif isinstance(value, str):
-            event[name] = _SECRET_TEXT.sub(_HIDDEN, value)
+        event[name] = _HIDDEN if name in _SECRET_FIELDS else _redacted(value, _DEEPEST)
     return event
+
+
+def _redacted(value: Any, levels: int) -> Any:
+    match value:
+        case str():
+            return _SECRET_TEXT.sub(_HIDDEN, value)
+        case bytes():
+            return _redacted(value.decode("latin-1"), levels)
+        case dict() | list() | tuple() if not levels:
+            return _HIDDEN
+        case dict():
+            return {name: _HIDDEN if name in _SECRET_FIELDS else _redacted(inner, levels - 1) for name, inner in value.items()}
+        case list() | tuple():
+            return [_redacted(inner, levels - 1) for inner in value]
+        case _:
+            return value
 
 
 def configure_logs(settings: Settings, *, process: str) -> None:
