@@ -40,43 +40,50 @@ class Leader:
         """Runs `duties(fencing token)` whenever this process leads, until it is cancelled."""
         try:
             while True:
-                token = await self._elected()
+                token, asked = await self._elected()
                 log.info("leader.elected", leader=self.name, fence=token)
-                await self._reign(duties, token)
+                await self._reign(duties, token, asked)
                 log.info("leader.stepped_down", leader=self.name, fence=token)
         finally:
             await self._step_down()
 
-    async def _elected(self) -> int:
-        while not (token := await self._confirmed()):
+    async def _elected(self) -> tuple[int, float]:
+        """My fencing token, and when I asked for it."""
+        while True:
+            asked = self._clock.monotonic()
+            if token := await self._confirmed(self._lease / 3):
+                return token, asked
             await asyncio.sleep(self._lease / 3)  # another may go away without a word
-        return token
 
-    async def _reign(self, duties: Callable[[int], Awaitable[None]], token: int) -> None:
+    async def _reign(self, duties: Callable[[int], Awaitable[None]], token: int, asked: float) -> None:
         task = asyncio.ensure_future(duties(token))
         try:
-            await self._keep(token, task)
+            await self._keep(token, asked, task)
         finally:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await asyncio.wait({task})
+        if not task.cancelled():
+            task.result()  # duties never end by themselves: this raises what ended them
 
-    async def _keep(self, token: int, task: asyncio.Future[None]) -> None:
-        """Returns when the lead is lost, or cannot be confirmed in time."""
-        confirmed = self._clock.monotonic()
-        while self._clock.monotonic() < confirmed + self._lease * SAFETY and not task.done():
-            await asyncio.wait({task}, timeout=self._lease / 3)
+    async def _keep(self, token: int, confirmed: float, task: asyncio.Future[None]) -> None:
+        """Returns when the lead is lost, or cannot be confirmed in time. `confirmed`: the lease runs since then, or a little later."""
+        while (left := self._left(confirmed)) > 0 and not task.done():
+            await asyncio.wait({task}, timeout=min(self._lease / 3, left))
             asked = self._clock.monotonic()
-            held = await self._confirmed()
+            held = await self._confirmed(min(self._lease / 3, max(0, self._left(confirmed))))
             if held == token:
                 confirmed = asked
             elif held is not None:
                 return
 
-    async def _confirmed(self) -> int | None:
-        """My fencing token; 0: another leads; None: Valkey does not answer."""
+    def _left(self, confirmed: float) -> float:
+        """Seconds that an unconfirmed leader may still lead."""
+        return confirmed + self._lease * SAFETY - self._clock.monotonic()
+
+    async def _confirmed(self, seconds: float) -> int | None:
+        """My fencing token; 0: another leads; None: Valkey did not answer in so many seconds."""
         try:
-            async with asyncio.timeout(self._lease / 3):
+            async with asyncio.timeout(seconds):
                 with engine_errors():
                     return int(await self._lead([LEADER, FENCE], [self.name, round(self._lease * 1000)]))
         except (EngineUnavailable, TimeoutError):
