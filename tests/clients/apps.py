@@ -54,6 +54,7 @@ class App:
     heard: list[tuple[str, int, JSON]] = field(default_factory=list)
     snapshot: Snapshot | None = None
     losses: int = 0  # how often it was told that events are gone
+    stale: bool = False  # it was told so, and has read no snapshot since
     attaches: int = 0
     connecting: list[int] = field(default_factory=list)
     disconnected: list[int] = field(default_factory=list)
@@ -67,6 +68,7 @@ class App:
             self.began = place
         elif not recovered:
             self.losses += 1
+            self.stale = True
         elif place != self.place:
             self.faults.append(f"{self.name} was at {self.place} and goes on from {place}")
         self.place = place
@@ -81,7 +83,7 @@ class App:
 
     def read(self, snapshot: Snapshot, *, goes_on: bool) -> None:
         """The app has read a snapshot. `goes_on`: the client asked for it, and will go on from its position."""
-        self.snapshot = snapshot
+        self.snapshot, self.stale = snapshot, False
         if goes_on:
             self.losses += self.attaches > 0
             self.place = snapshot.place

@@ -32,6 +32,7 @@ async def following(app: App, step: Step, *, url: str, since: Place) -> AsyncIte
             while True:
                 http.headers["Authorization"] = f"Bearer {await app.get_token()}"
                 with suppress(httpx.HTTPError):
+                    await catch_up(http, app)
                     await step(http, app)
                 await asyncio.sleep(PAUSE)
 
@@ -42,6 +43,12 @@ async def following(app: App, step: Step, *, url: str, since: Place) -> AsyncIte
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+
+async def catch_up(http: httpx.AsyncClient, app: App) -> None:
+    """Reads a snapshot if the app needs one."""
+    if app.stale:
+        app.read(await read_snapshot(http), goes_on=False)
 
 
 async def stream(http: httpx.AsyncClient, app: App) -> None:
@@ -57,21 +64,19 @@ async def stream(http: httpx.AsyncClient, app: App) -> None:
                 name, _, value = line.partition(": ")
                 told[name] = value
             elif "data" in told:
-                if not _take(app, told):
-                    app.read(await read_snapshot(http), goes_on=False)
+                _take(app, told)
+                await catch_up(http, app)
                 told = {}
 
 
-def _take(app: App, told: dict[str, str]) -> bool:
-    """False: history is lost."""
+def _take(app: App, told: dict[str, str]) -> None:
     data = orjson.loads(told["data"])
     epoch, _, offset = told["id"].rpartition(":")
     if told["event"] == "position":
         app.attached((epoch, int(offset)), recovered=data["recovered"])
-        return bool(data["recovered"])
+        return
     assert told["event"] == data["type"]
     app.event(int(offset), data)
-    return True
 
 
 async def poll(http: httpx.AsyncClient, app: App) -> None:
@@ -83,7 +88,7 @@ async def poll(http: httpx.AsyncClient, app: App) -> None:
     page = answer.json()
     if not page["recovered"]:
         app.attached((page["epoch"], page["offset"]), recovered=False)
-        app.read(await read_snapshot(http), goes_on=False)
+        await catch_up(http, app)
     for event in page["events"]:
         app.event(event.pop("offset"), event)
     if app.place != (page["epoch"], page["offset"]):

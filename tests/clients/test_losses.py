@@ -15,7 +15,7 @@ from tests.registration.house import BANK, CARD, INVEST, TELECOM, House
 LAST = TELECOM
 
 
-@pytest.mark.parametrize("cuts", [None, (0.05, 0.15)], ids=["on living connections", "between cuts"])
+@pytest.mark.parametrize("cuts", [None, (0.1, 0.3)], ids=["on living connections", "between cuts"])
 async def test_apps_that_lost_history_end_with_a_fresh_snapshot(house: House, node: Node, cuts: tuple[float, float] | None) -> None:
     await house.provider(LAST, latency_ms={"p50": 600, "p99": 700})
     async with an_api(house) as api, cutting(api.port, seed=7, life=cuts) as proxy, a_person(house, api.url) as anna:
@@ -23,14 +23,14 @@ async def test_apps_that_lost_history_end_with_a_fresh_snapshot(house: House, no
         registration = await anna.begins(BANK, CARD, INVEST, LAST)
         async with five_apps(anna, proxy, node) as apps:
             await registration.until(lambda: "completed" in registration.of(BANK))
-            await until(lambda: all(app.attaches for app in apps[:4]))
+            await until(lambda: all(app.attaches for app in apps[:4]), 30)
             await forget_everything(house)
             await until(lambda: has_ended(registration.client, registration.id), 30)
             top = await anna.place()
             assert top[0] != begin[0]
             await until(lambda: all(app.place == top for app in apps), 30)
             await until(lambda: all(app.snapshot is not None for app in apps), 5)
-    fresh = (await anna.snapshot()).view()
+        fresh = (await anna.snapshot()).view()
     for app in apps:
         assert app.losses >= 1, f"{app.name} was never told"
         assert app.faults == []

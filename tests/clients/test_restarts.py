@@ -26,13 +26,15 @@ async def test_another_api_goes_on_where_the_first_one_ended(house: House, node:
         async with cutting(first.port) as proxy, a_person(house, second.url) as anna:
             begin = await anna.place()
             async with five_apps(anna, proxy, node) as apps:
-                await until(lambda: all(app.attaches for app in apps[:4]))
+                await until(lambda: all(app.attaches for app in apps[:4]), 30)
                 registration = await anna.begins(*ALL_SEVEN)
                 await registration.until(lambda: "assets" in registration.of(BANK))
                 proxy.target = second.port
                 if politely:
                     await first.drain()
+                    await until(lambda: all(app.attaches > 1 for app in apps[:4]), 15)
                 await stack.aclose()
+                proxy.cut()  # what is left of connections to a process that is gone
                 await registration.heard("registration.completed completed")
                 top, log = await anna.log(begin)
                 await until(lambda: all(app.place == top for app in apps), 15)
