@@ -16,7 +16,7 @@ from tests.registration.client_fold import Client
 ENDED = frozenset({"completed", "partial", "failed", "expired", "denied", "cancelled"})
 ITEM_ENDED = frozenset({"completed", "failed", "deferred", "cancelled"})
 TOKEN = "token"  # how a call of an institution's token endpoint is counted, which has no api_code
-CLIENT_GONE = 499
+TRIES = 3  # of a job, deaths of its workers included
 
 Checker = Callable[[Evidence], Iterable[str]]
 
@@ -80,11 +80,22 @@ def no_asset_twice(evidence: Evidence) -> Iterator[str]:
 
 
 def nothing_is_missing(evidence: Evidence) -> Iterator[str]:
-    """Collecting once more without any fault finds the very same assets."""
-    for user, again in evidence.again.items():
-        stored = {row["id"] for row in evidence.rows.assets if row["user_id"] == user}
-        if stored != again:
-            yield f"{user} has {len(stored)} assets, and {len(again)} when nothing disturbs; {len(stored ^ again)} differ"
+    """Where a collection was completed, collecting once more without any fault finds the very same assets."""
+    completed = {(row["user_id"], row["org_code"]) for row in evidence.rows.items if row["status"] == "completed"}
+    stored = defaultdict(set)
+    for row in evidence.rows.assets:
+        stored[row["user_id"], row["org_code"]].add(row["id"])
+    for link in completed & evidence.again.keys():
+        if stored[link] != evidence.again[link]:
+            yield f"{link} has {len(stored[link])} assets, and {len(evidence.again[link])} when nothing disturbs"
+
+
+def nobody_fails_without_a_reason(evidence: Evidence) -> Iterator[str]:
+    """Where no institution is ill, everything completes; a job may be given up only after so many disturbances as it has tries."""
+    for row in (*evidence.rows.registrations, *evidence.rows.items):
+        met = sum(one.began <= row["updated_at"] for one in evidence.disturbances)
+        if row["status"] in {"failed", "partial", "expired", "denied"} and not evidence.ill and met < TRIES:
+            yield f"{row.get('id') or row['org_code']} of {row['user_id']} is {row['status']} after {met} disturbances"
 
 
 def no_fact_is_left_behind(evidence: Evidence) -> Iterator[str]:
@@ -247,6 +258,7 @@ CHECKERS: tuple[Checker, ...] = (
     one_registration_per_key,
     no_asset_twice,
     nothing_is_missing,
+    nobody_fails_without_a_reason,
     no_fact_is_left_behind,
     events_have_no_gap_and_no_double,
     history_is_lost_only_by_force,

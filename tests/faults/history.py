@@ -96,7 +96,8 @@ class Evidence(Struct, frozen=True, kw_only=True):
     feeds: Mapping[str, Log] = {}  # by user
     calls: tuple[JSON, ...] = ()  # the sandbox's call log
     needs: Mapping[tuple[str, str], Mapping[str, int]] = {}  # (user, org_code) -> api_code -> calls of one undisturbed collection
-    again: Mapping[str, frozenset[str]] = {}  # user -> ids of the assets that an undisturbed collection finds
+    again: Mapping[tuple[str, str], frozenset[str]] = {}  # (user, org_code) -> ids of the assets that an undisturbed collection finds
+    ill: bool = False  # whether an institution was made ill, so that providers may fail
     disturbances: tuple[Disturbance, ...] = ()
     deserters: tuple[tuple[str, int], ...] = ()
     tracebacks: tuple[str, ...] = ()
@@ -122,4 +123,8 @@ class History:
         try:
             yield
         finally:
-            self.disturbances.append(Disturbance(name, began, time.time()))
+            self.disturbed(name, began, time.time())
+
+    def disturbed(self, name: str, began: float, ended: float | None = None) -> None:
+        """Something was done from one moment to another, or (None) at once."""
+        self.disturbances.append(Disturbance(name, began, began if ended is None else ended))

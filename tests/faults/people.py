@@ -65,6 +65,10 @@ class Person:
         """The API that is tried next."""
         return self._urls[self._turn % len(self._urls)]
 
+    def turn_to(self, url: str) -> None:
+        """The next request goes there."""
+        self._turn = self._urls.index(url)
+
     async def register(self, *org_codes: str, key: str | None = None) -> JSON:
         """Asks with one Idempotency-Key until it is accepted; returns the answer's body."""
         key = key or uuid4().hex
@@ -73,6 +77,7 @@ class Person:
             if answer is not None and answer.status_code == 202:
                 return dict(answer.json())
             assert answer is None or answer.status_code >= 500, answer.text
+            await self._pause(answer)
 
     async def get(self, path: str) -> httpx.Response:
         """Asks until it is answered."""
@@ -80,11 +85,12 @@ class Person:
             answer = await self.ask("GET", path)
             if answer is not None and answer.status_code == 200:
                 return answer
+            await self._pause(answer)
 
     async def ask(
         self, method: str, path: str, *, key: str = "", json: object = None, params: Mapping[str, str] | None = None, wait: float = 0.0
     ) -> httpx.Response | None:
-        """One request; after one without success it waits as it was told, and turns to the next API. `wait`: what it asked to wait."""
+        """One request; None: there was no answer. `wait`: the seconds that it asks the API to wait."""
         headers = {"Authorization": f"Bearer {self.token}", **({"Idempotency-Key": key} if key else {})}
         began, answer = time.time(), None
         try:
@@ -93,8 +99,6 @@ class Person:
         except (httpx.TransportError, TimeoutError):
             pass
         self._wrote(f"{method} {path}", began, answer, key=key, wait=wait)
-        if answer is None or answer.status_code >= 500:
-            await self._pause(answer)
         return answer
 
     def _wrote(self, what: str, began: float, answer: httpx.Response | None, *, key: str = "", wait: float = 0.0) -> None:
@@ -116,6 +120,7 @@ class Person:
         )
 
     async def _pause(self, answer: httpx.Response | None = None) -> None:
+        """Before another try, at the next API: as long as we were told, or a moment."""
         self._turn += 1
         told = float(answer.headers.get("retry-after", "0")) if answer is not None else 0.0
         await asyncio.sleep(max(random.uniform(*PAUSES), min(told, 1.0) * random.uniform(0.5, 1)))

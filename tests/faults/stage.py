@@ -18,12 +18,13 @@ from typing import Any
 import asyncpg
 import httpx
 
-from tests.faults.checkers import code_of
+from tests.faults.checkers import code_of, judged
 from tests.faults.history import JSON, Evidence, History, Log, Rows, Tape
 from tests.faults.people import Person, over
 from tests.faults.supervisor import Fleet
 
 HEALED = 30.0  # seconds after the last disturbance
+MOST_FAULTS = 40  # that are printed
 SPARE = 5.0  # seconds more that a follower is given, so that its last words are about the system and not about itself
 
 BANK, CARD, EFIN = "A1MOABK001", "B1MOACD001", "E1MOAEF001"
@@ -80,12 +81,20 @@ class Stage:
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
+    async def is_well(self) -> Evidence:
+        """Fails with every fault that a checker finds; else the evidence."""
+        evidence = await self.evidence()
+        faults = judged(evidence)
+        assert not faults, f"{len(faults)} faults:\n" + "\n".join(faults[:MOST_FAULTS])
+        return evidence
+
     async def evidence(self) -> Evidence:
         """Waits until everybody is through, or the time is over; then looks everywhere."""
         healed = max((one.ended for one in self.history.disturbances), default=time.time()) + HEALED
         await self._until_over(healed + SPARE)
         rows, feeds = await self._settled(healed + SPARE)
-        calls = [call for call in await self.fleet.calls(self.began) if call["path"] != WAITING]
+        ours = {None, *(person.sub for person in self.people)}  # None: the operator's own calls
+        calls = [call for call in await self.fleet.calls(self.began) if call["path"] != WAITING and call.get("user") in ours]
         needs, again = await self._once_more()
         return Evidence(
             asked=tuple(self.history.asked),
@@ -134,7 +143,7 @@ class Stage:
                 return Log(newest["epoch"], found["offset"], events)
         return Log(newest["epoch"], newest["offset"], ())
 
-    async def _once_more(self) -> tuple[Mapping[tuple[str, str], Mapping[str, int]], Mapping[str, frozenset[str]]]:
+    async def _once_more(self) -> tuple[Mapping[tuple[str, str], Mapping[str, int]], Mapping[tuple[str, str], frozenset[str]]]:
         """What one undisturbed registration of each person needs, and finds."""
         began = time.time()
         chosen = await _chosen(self.fleet, self.people)
@@ -147,11 +156,10 @@ class Stage:
             if call.get("user") and call["path"] != WAITING:
                 needs[call["user"], call["org_code"]][code_of(call)] += 1
         rows = await rows_of(self.fleet, people)
-        again = defaultdict(set)
-        for row in rows.items:
-            if row["status"] == "completed":
-                again[row["user_id"]] |= set(row["asset_ids"])
-        return needs, {user: frozenset(ids) for user, ids in again.items()}
+        again = {(row["user_id"], row["org_code"]): frozenset[str]() for row in rows.items}
+        for row in rows.assets:
+            again[row["user_id"], row["org_code"]] |= {row["id"]}
+        return needs, again
 
 
 def _in(tape: Tape, user: str, epoch: str) -> list[Any]:

@@ -78,6 +78,7 @@ class Member:
     ready: Callable[[Member], bool]
     deserted: Callable[[str, int], None]
     url: str = ""  # of an API or the sandbox
+    ended_at: float = 0.0  # Unix seconds of its last end
     _process: asyncio.subprocess.Process | None = None
     _watching: asyncio.Task[None] | None = None
     _expected: bool = True  # whether its end is no surprise
@@ -174,6 +175,7 @@ class Member:
 
     async def _watch(self, process: asyncio.subprocess.Process) -> None:
         code = await process.wait()
+        self.ended_at = time.time()
         if not self._expected:
             self.deserted(self.name, code)
 
@@ -235,10 +237,14 @@ class Fleet:
     def members(self) -> list[Member]:
         return [self.sandbox, *self.coordinators, *self.apis, *self.workers]
 
-    def another_worker(self) -> Member:
+    def another_worker(self, name: str) -> Member:
         """One more, not started yet."""
-        self.workers.append(self.make("worker", f"worker-{len(self.workers) + 1}"))
+        self.workers.append(self.make("worker", name))
         return self.workers[-1]
+
+    def dismiss(self, prefix: str) -> None:
+        """Workers of such names that have ended are no longer of the fleet."""
+        self.workers[:] = [worker for worker in self.workers if worker.alive or not worker.name.startswith(prefix)]
 
     async def steer(self, path: str, **change: Any) -> None:
         """Changes how the sandbox's CA or a provider behaves: `steer("ca", mode="hang")`."""

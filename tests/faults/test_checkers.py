@@ -83,7 +83,7 @@ WHOLE = Evidence(
     feeds={USER: Log(EPOCH, 7, tuple(enumerate(EVENTS, 1)))},
     calls=(call(1.2), call(1.4, "BA01"), call(1.6, "BA03")),
     needs={(USER, BANK): {"token": 1, "BA01": 1, "BA03": 1}},
-    again={USER: frozenset({"ast_1"})},
+    again={(USER, BANK): frozenset({"ast_1"})},
     recovered_by=40.0,
 )
 KILL = Disturbance("worker killed", 1.5, 1.5)
@@ -118,7 +118,11 @@ BROKEN: dict[str, tuple[Callable[[Evidence], Any], Evidence]] = {
     "one asset under two ids": (checkers.no_asset_twice, rows(assets=(ASSET_ROW, {**ASSET_ROW, "id": "ast_2"}))),
     "an asset that is counted twice": (checkers.no_asset_twice, rows(items=({**ITEM_ROW, "asset_ids": ["ast_1", "ast_1"]},))),
     "an asset that was told and not stored": (checkers.no_asset_twice, rows(assets=())),
-    "an asset that only a calm collection finds": (checkers.nothing_is_missing, but(again={USER: frozenset({"ast_1", "ast_2"})})),
+    "an asset that only a calm collection finds": (checkers.nothing_is_missing, but(again={(USER, BANK): frozenset({"ast_1", "ast_2"})})),
+    "a provider that fails though nobody is ill": (
+        checkers.nobody_fails_without_a_reason,
+        rows(items=({**ITEM_ROW, "status": "failed"},)),
+    ),
     "a fact in the outbox": (checkers.no_fact_is_left_behind, rows(outbox=1)),
     "a feed that lost its end": (checkers.no_fact_is_left_behind, but(feeds={USER: Log(EPOCH, 6, tuple(enumerate(EVENTS[:6], 1)))})),
     "a gap": (checkers.events_have_no_gap_and_no_double, but(tapes=(tape("sse", BEGAN, *heard(1, 2, 4, 5, 6, 7)),))),
