@@ -1,18 +1,24 @@
 """Logs: structlog for everything, JSON lines in production, readable in a terminal; the standard library's records join them.
 
-What is logged are names, ids and figures. `redacted` stands last before the renderer, so that a field that should never have been given
-is not written either.
+What is logged are names, ids and figures. Every record, whoever wrote it, passes `redacted` right before it becomes text: what should never
+have been given is hidden by the field's name and by the value's shape, in lists, tables, bytes, exceptions and tracebacks, too.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
+import threading
+from collections.abc import Mapping, MutableMapping
+from itertools import islice
+from types import TracebackType
 from typing import Any
 
+import orjson
 import structlog
+from structlog.stdlib import ProcessorFormatter
 
 from backend.settings import Settings
 
@@ -23,40 +29,95 @@ _SECRET_FIELDS = frozenset(
         "access_token",
         "refresh_token",
         "password",
+        "secret",
         "client_secret",
         "user_ci",
         "username",
+        "real_name",
+        "phone_num",
+        "phone_number",
         "account_num",
         "card_num",
+        "signed_consent",
     }
 )
-# JWTs, bearer tokens, a user_ci (88 characters of base64), runs of ten digits or more: none has a place in a log.
-_SECRET_TEXT = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*|(?i:bearer\s+\S+)|[A-Za-z0-9+/]{60,}={0,2}|(?<![\w:.-])\d[\d-]{8,}\d(?![\w:-]|\.\d)")
+_ESCAPED = r"(?<= \\[abfnrtv0]) | (?<= \\x[0-9a-f]{2}) | (?<= \\u[0-9a-f]{4})"  # what repr makes of a line's end, of Korean in bytes
+_TEXT = re.compile(
+    r"""
+      (?P<kept> (?<![0-9A-Za-z]) [0-9a-f]{8} (?:-[0-9a-f]{4}){3} - [0-9a-f]{12} (?![0-9A-Za-z])           # a UUID
+              | (?<!\d) \d{4}-\d\d-\d\d (?: [T\ ]\d\d:\d\d(?::\d\d(?:[.,]\d{1,9})?)? | (?![\d-]) ) )      # a moment, a day
+    | (?P<name> (?: (?<![A-Za-z0-9]) | ESCAPED ) (?i:NAMES) \\?["']? \s* [:=] \s* b?\\?["']? )            # a secret field …
+      (?: (?i:bearer|basic) \s+ )? [^\s"'\\,;&)}\]]+                                                      # … and what is in it
+    | eyJ [\w-]+ \. [\w-]+ \. [\w-]*                                                                      # a JWT, a JWS
+    | (?i: (?<![A-Za-z]) (?:bearer|basic) \s+ ) [^\s"']+
+    | [A-Za-z0-9+/]{60,} ={0,2}                                                                           # a user_ci has 88
+    | [A-Za-z0-9_-]{80,} ={0,2}                                                                           # a signature
+    | (?: (?<![A-Za-z0-9_]) (?<!\d\.) | ESCAPED ) \d (?:[\ -]?\d){9,} (?![A-Za-z0-9_] | \.\d)             # accounts, cards, telephones
+    """.replace("ESCAPED", _ESCAPED).replace("NAMES", "|".join(sorted(_SECRET_FIELDS, key=len, reverse=True))),
+    re.VERBOSE | re.ASCII,
+)
 _HIDDEN = "…"
+_FIRST = ("timestamp", "level", "process", "event")
 _DEEPEST = 5  # levels of lists and tables; what lies deeper is hidden unseen
+_SHORTEST = 10  # characters; a shorter word can be no secret by its shape
+_LONGEST = 16 * 1024  # characters of one text; a traceback has a few thousand
+_MOST = 100  # members of one list or table
 
 
-def redacted(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Hides secrets by the field's name and by the value's shape, in lists and tables too."""
-    for name, value in event.items():
-        event[name] = _HIDDEN if name in _SECRET_FIELDS else _redacted(value, _DEEPEST)
-    return event
+def redacted(_: object, __: str, event: MutableMapping[str, Any]) -> dict[str, Any]:
+    """The event with plain JSON values, and nothing secret in it."""
+    return _table(event, _DEEPEST)
 
 
-def _redacted(value: Any, levels: int) -> Any:
+def hidden(text: str) -> str:
+    """The text without what looks like a secret."""
+    if len(text) < _SHORTEST and text.isalnum():
+        return text
+    cut = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}{_HIDDEN}"
+    return _TEXT.sub(_replacement, cut)
+
+
+def _replacement(found: re.Match[str]) -> str:
+    return found["kept"] or f"{found['name'] or ''}{_HIDDEN}"
+
+
+def _table(table: Mapping[Any, Any], levels: int) -> dict[str, Any]:
+    members = ((_word(name), value) for name, value in islice(table.items(), _MOST))
+    return {name: _HIDDEN if name.lower() in _SECRET_FIELDS else _plain(value, levels) for name, value in members}
+
+
+def _word(name: object) -> str:
+    """The name of a field: one of ours, or whatever somebody used as a key."""
+    text = name if isinstance(name, str) else _words(name)
+    return text if len(text) < 40 and text.isidentifier() else hidden(text)
+
+
+def _plain(value: Any, levels: int) -> Any:
     match value:
+        case None | bool() | float():
+            return value
         case str():
-            return _SECRET_TEXT.sub(_HIDDEN, value)
-        case bytes():
-            return _redacted(value.decode("latin-1"), levels)
-        case dict() | list() | tuple() if not levels:
+            return hidden(value)
+        case int():
+            return value if -1_000_000_000 < value < 1_000_000_000 else hidden(str(value))
+        case bytes() | bytearray() | memoryview():
+            return hidden(bytes(value[:_LONGEST]).decode(errors="backslashreplace"))
+        case dict() | list() | tuple() | set() | frozenset() if not levels:
             return _HIDDEN
         case dict():
-            return {name: _HIDDEN if name in _SECRET_FIELDS else _redacted(inner, levels - 1) for name, inner in value.items()}
-        case list() | tuple():
-            return [_redacted(inner, levels - 1) for inner in value]
+            return _table(value, levels - 1)
+        case list() | tuple() | set() | frozenset():
+            return [_plain(inner, levels - 1) for inner in islice(value, _MOST)]
         case _:
-            return value
+            return hidden(_words(value))
+
+
+def _words(value: object) -> str:
+    """What an object says of itself; enums and their like by their value's text."""
+    try:
+        return str(value)
+    except Exception as exc:  # a log line is no place to fail
+        return f"{type(value).__name__} without words ({type(exc).__name__})"
 
 
 def configure_logs(settings: Settings, *, process: str) -> None:
@@ -65,26 +126,70 @@ def configure_logs(settings: Settings, *, process: str) -> None:
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
-        redacted,
     ]
-    renderer: structlog.types.Processor = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()) if readable else structlog.processors.JSONRenderer()
-    )
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*shared, ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(settings.log_level.upper())),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
+    last: list[structlog.types.Processor] = [
+        ProcessorFormatter.remove_processors_meta,
+        redacted,  # whatever comes after it is ours
+        _named(process),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _console() if readable else _json,
+    ]
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[_named(process), _bare, renderer]))
+    handler.setFormatter(_Formatter(foreign_pre_chain=shared, processors=last))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
     for chatty in ("httpx", "httpcore", "arq", "asyncio", "aiohttp", "alembic"):
         logging.getLogger(chatty).setLevel("WARNING")
+
+
+def log_everything() -> None:
+    """Whatever else Python writes to stderr by itself becomes log lines: warnings, and exceptions that nobody caught. Once per process."""
+    logging.captureWarnings(True)
+    logging.raiseExceptions = False  # a stream that cannot be written to must not make logging print the record somewhere else
+    sys.excepthook = _uncaught
+    sys.unraisablehook = lambda found: _uncaught(found.exc_type, found.exc_value, found.exc_traceback)
+    threading.excepthook = lambda found: _uncaught(found.exc_type, found.exc_value, found.exc_traceback)
+
+
+def _uncaught(kind: type[BaseException], exc: BaseException | None, traceback: TracebackType | None) -> None:
+    logging.getLogger("uncaught").critical("uncaught", exc_info=(kind, exc or kind(), traceback))
+
+
+class _Formatter(ProcessorFormatter):
+    """A record that cannot be written is told without its arguments; logging itself would print them as they are."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        try:
+            return super().format(record)
+        except Exception as exc:  # wrong arguments of a library's call, mostly
+            return _line({"event": "log.failed", "logger": record.name, "error": type(exc).__name__})
+
+
+def _json(_: object, __: str, event: MutableMapping[str, Any]) -> str:
+    """First what a reader looks for, then the rest."""
+    first = {name: event[name] for name in _FIRST if name in event}
+    return _line({**first, **event})
+
+
+def _line(event: Mapping[str, Any]) -> str:
+    """JSON of plain values."""
+    try:
+        return orjson.dumps(event).decode()
+    except orjson.JSONEncodeError:  # half a surrogate pair is no UTF-8
+        return json.dumps(event)
+
+
+def _console() -> structlog.types.Processor:
+    """Tracebacks stay as they were formatted: the renderer's own would show local variables."""
+    return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
 
 
 def _named(process: str) -> structlog.types.Processor:
@@ -93,7 +198,3 @@ def _named(process: str) -> structlog.types.Processor:
         return event
 
     return add
-
-
-def _bare(logger: Any, name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    return structlog.stdlib.ProcessorFormatter.remove_processors_meta(logger, name, event)

@@ -6,14 +6,19 @@ import base64
 import io
 import json
 import logging
-from collections.abc import Iterator
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jwt
 import pytest
 import structlog
+from hypothesis import given
+from hypothesis import settings as hypothesis
+from hypothesis import strategies as st
 
-from backend.logs import configure_logs, redacted
+from backend.logs import configure_logs, log_everything, redacted
 from backend.settings import Settings
 
 JWT = jwt.encode({"sub": "anna"}, "a secret for tests that is long enough", algorithm="HS256")
@@ -64,6 +69,10 @@ def test_a_secret_in_a_text_is_hidden(secret: str, around: str) -> None:
         "0.1234567890123",
         "x7Q2:16",
         "http://127.0.0.1:8000",
+        "2026-11-22",
+        "2026-11-22 09:25:09",
+        "123e4567-e89b-12d3-a456-426614174000",
+        "ZVMOA00000M00000000000001",
     ],
 )
 def test_names_and_figures_stay(name: str) -> None:
@@ -136,3 +145,149 @@ def test_a_request_id_is_on_every_line_of_its_context(lines: io.StringIO) -> Non
         structlog.get_logger().info("one")
         logging.getLogger("elsewhere").info("two")
     assert [line["request_id"] for line in read(lines)] == ["req_1", "req_1"]
+
+
+# --- nothing passes --------------------------------------------------------------------------------------------------
+
+JWTS = st.builds(lambda sub: jwt.encode({"sub": sub}, "a secret for tests that is long enough", algorithm="HS256"), st.text(max_size=20))
+USER_CIS = st.binary(min_size=64, max_size=64).map(lambda raw: base64.b64encode(raw).decode())
+SIGNATURES = st.binary(min_size=100, max_size=300).map(lambda raw: base64.urlsafe_b64encode(raw).decode())
+ACCOUNTS = st.from_regex(r"[1-9][0-9]{2,5}-[0-9]{2,6}-[0-9]{6,8}|[1-9][0-9]{9,19}|[0-9]{4}( [0-9]{4}){3}", fullmatch=True)
+SECRETS = JWTS | USER_CIS | SIGNATURES | ACCOUNTS
+# What may stand beside a secret. Letters and digits would be a part of it.
+EDGES = st.text(alphabet=" \n\t'\"=:,;()[]{}<>/?&계좌번호는", max_size=5)
+NAMED = st.tuples(
+    st.sampled_from(["access_token", "password", "Authorization", "user_ci", "account_num"]), st.from_regex(r"[a-z]{4,12}", fullmatch=True)
+)
+
+
+class Telling:
+    """An object whose words are not for everybody."""
+
+    def __init__(self, secret: str) -> None:
+        self._secret = secret
+
+    def __repr__(self) -> str:
+        return f"Telling({self._secret})"
+
+
+def nested(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Lists, tables, bytes, objects and errors around them."""
+    leaves = values | values.map(str.encode) | values.map(Telling) | values.map(LookupError)
+    keys = st.sampled_from(["a", "body", "headers", 7]) | values
+    return st.recursive(
+        leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3) | st.tuples(inner), max_leaves=6
+    )
+
+
+def logged(log_format: str, write: Callable[[], object]) -> str:
+    """What `write` makes this process write."""
+    root, structlog_before = logging.getLogger(), structlog.get_config()
+    before, stderr, written = (root.handlers[:], root.level), sys.stderr, io.StringIO()
+    sys.stderr = written
+    try:
+        configure_logs(Settings(_env_file=None, log_format=log_format), process="api")  # type: ignore[call-arg,arg-type]
+        write()
+    finally:
+        sys.stderr = stderr
+        root.handlers[:], root.level = before
+        structlog.configure(**structlog_before)
+    assert written.getvalue()
+    return written.getvalue()
+
+
+def fails(words: object) -> None:
+    """Logs an error and its cause as we do, and as libraries do."""
+    try:
+        try:
+            raise LookupError(words)
+        except LookupError as exc:
+            raise RuntimeError(f"around {words}") from exc
+    except RuntimeError:
+        structlog.get_logger().exception("request.failed", why=words)
+        logging.getLogger("sqlalchemy.pool").exception("lost %s", words)
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+@hypothesis(max_examples=40)
+@given(data=st.data())
+def test_no_secret_is_in_any_line_however_deep_it_was(log_format: str, data: st.DataObject) -> None:
+    secret, before, after = data.draw(SECRETS), data.draw(EDGES), data.draw(EDGES)
+    value = data.draw(nested(st.just(f"{before}{secret}{after}")))
+
+    def write() -> None:
+        structlog.get_logger().info("event", value=value, other=value)
+        structlog.get_logger().info(f"event {before}{secret}{after}")
+        for library in ("uvicorn.error", "sqlalchemy.engine", "httpx", "asyncio", "aiohttp.client"):
+            logging.getLogger(library).warning("given %s", value)
+        fails(value)
+
+    written = logged(log_format, write)
+    assert secret not in written
+    assert secret not in written.replace("\\", "")
+
+
+@given(
+    named=NAMED,
+    around=st.sampled_from(["{n}={v}", "{{'{n}': '{v}'}}", '{{"{n}":"{v}"}}', "{n}: {v}", "?a=1&{n}={v}&b=2", "{n}: Basic {v}"]),
+)
+def test_a_secret_that_only_its_name_tells_is_hidden_in_texts_and_tables(named: tuple[str, str], around: str) -> None:
+    name, value = named
+    for given_value in (around.format(n=name, v=value), {"a": [{name: value}]}, around.format(n=name, v=value).encode()):
+        assert value not in logged("json", lambda given_value=given_value: fails(given_value)).replace("event", "")
+
+
+@hypothesis(max_examples=60)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+        lambda x: st.lists(x) | st.dictionaries(st.text(), x),
+    )
+)
+def test_whatever_is_given_is_one_line_of_json(value: Any) -> None:
+    line, nothing = logged("json", lambda: structlog.get_logger().info("event", value=value)).split("\n")
+    assert nothing == ""
+    assert json.loads(line)["event"] == "event"
+
+
+def test_a_record_that_cannot_be_written_shows_none_of_its_arguments(lines: io.StringIO) -> None:
+    record = logging.LogRecord("library", logging.ERROR, "", 1, "%s and %s", ("one secret word",), None)
+    for handler in logging.getLogger().handlers[:1]:
+        handler.handle(record)
+    assert read(lines) == [{"event": "log.failed", "logger": "library", "error": "TypeError"}]
+
+
+def test_an_object_that_fails_to_speak_does_not_stop_the_line(lines: io.StringIO) -> None:
+    class Mute:
+        def __str__(self) -> str:
+            raise ValueError
+
+    structlog.get_logger().info("event", value=Mute())
+    assert read(lines)[0]["value"] == "Mute without words (ValueError)"
+
+
+def test_long_texts_and_lists_are_cut(lines: io.StringIO) -> None:
+    structlog.get_logger().info("event", text="a b " * 100_000, members=list(range(1000)))
+    assert len(lines.getvalue()) < 20_000
+
+
+def test_what_python_would_write_by_itself_becomes_lines(lines: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("excepthook", "unraisablehook"):
+        monkeypatch.setattr(sys, name, getattr(sys, name))
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    monkeypatch.setattr(logging, "raiseExceptions", True)
+    log_everything()
+    try:
+        raise LookupError(f"no token {JWT}")
+    except LookupError as exc:
+        sys.excepthook(type(exc), exc, exc.__traceback__)
+    thread = threading.Thread(target=lambda: fails_by(JWT))
+    thread.start()
+    thread.join()
+    logging.captureWarnings(False)
+    assert [(line["event"], line["level"]) for line in read(lines)] == [("uncaught", "critical")] * 2
+    assert JWT not in lines.getvalue()
+
+
+def fails_by(words: str) -> None:
+    raise LookupError(words)

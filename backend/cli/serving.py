@@ -23,6 +23,7 @@ from backend.cli.running import need_engines, settings_of
 from backend.cli.tokens import development_token
 from backend.clock import SystemClock
 from backend.errors import MoaError
+from backend.logs import log_everything
 from backend.settings import Settings
 
 LARGEST_MESSAGE = 64 * 1024  # bytes of one WebSocket message from a client
@@ -125,6 +126,7 @@ def _listener(fd: int | None, host: str, port: int) -> socket.socket:
 
 
 def _serve(app: Starlette, listener: socket.socket, *, drain_seconds: float) -> None:
+    log_everything()
     config = uvicorn.Config(
         app,
         ws="websockets-sansio",
@@ -151,5 +153,6 @@ def _serve(app: Starlette, listener: socket.socket, *, drain_seconds: float) -> 
 
 
 def _run(work: Coroutine[object, object, None]) -> None:
+    log_everything()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(work)

@@ -99,7 +99,7 @@ class Transport:
             trace.outcome = error.reason
             raise
         finally:
-            log.debug(
+            log.info(
                 "provider.call",
                 org_code=self.org_code,
                 api_code=call.api_code,
