@@ -54,10 +54,15 @@ def dialer(redis: Redis) -> Dial:
     async def dial() -> Line:
         options: dict[str, Any] = {**pool.connection_kwargs, "socket_timeout": None, "health_check_interval": 0}
         connection: AbstractConnection = pool.connection_class(**options)
-        with engine_errors():
-            async with asyncio.timeout(_CONNECT_SECONDS):
-                await connection.connect()  # type: ignore[no-untyped-call]
-        return ValkeyLine(connection)
+        line = ValkeyLine(connection)
+        try:
+            with engine_errors():
+                async with asyncio.timeout(_CONNECT_SECONDS):
+                    await connection.connect()  # type: ignore[no-untyped-call]
+        except BaseException:
+            await line.close()  # redis-py leaves the socket of a handshake that was called off
+            raise
+        return line
 
     return dial
 
@@ -78,6 +83,8 @@ class ValkeyLine:
         await self._send("PING")
 
     async def _send(self, *command: str) -> None:
+        if not self._connection.is_connected:  # redis-py would connect again, and nobody would read that connection
+            raise EngineUnavailable("Valkey")
         with engine_errors():
             async with asyncio.timeout(_SEND_SECONDS):
                 await self._connection.send_command(*command, check_health=False)

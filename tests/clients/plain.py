@@ -52,7 +52,7 @@ async def catch_up(http: httpx.AsyncClient, app: App) -> None:
 
 
 async def stream(http: httpx.AsyncClient, app: App) -> None:
-    """One SSE stream, to its end."""
+    """One SSE stream, until it ends or says that history is lost."""
     assert app.place is not None
     headers = {"Accept": "text/event-stream", "Last-Event-ID": f"{app.place[0]}:{app.place[1]}"}
     async with http.stream("GET", "/v1/events", headers=headers) as answer:
@@ -65,8 +65,9 @@ async def stream(http: httpx.AsyncClient, app: App) -> None:
                 told[name] = value
             elif "data" in told:
                 _take(app, told)
-                await catch_up(http, app)
                 told = {}
+                if app.stale:
+                    return
 
 
 def _take(app: App, told: dict[str, str]) -> None:
@@ -88,7 +89,6 @@ async def poll(http: httpx.AsyncClient, app: App) -> None:
     page = answer.json()
     if not page["recovered"]:
         app.attached((page["epoch"], page["offset"]), recovered=False)
-        await catch_up(http, app)
     for event in page["events"]:
         app.event(event.pop("offset"), event)
     if app.place != (page["epoch"], page["offset"]):
