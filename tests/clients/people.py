@@ -5,7 +5,9 @@ In: a `House`. Out: a `Person` who registers and reads, straight from the API; a
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,10 +15,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import uvicorn
 
 from backend.app import create_app
 from tests.clients.apps import JSON, Place, Snapshot
-from tests.registration.house import Following, House, serving, token
+from tests.registration.house import Following, House, token
 
 _NUMBERS = itertools.count(1)
 
@@ -39,10 +42,21 @@ class AnApi:
 
 @asynccontextmanager
 async def an_api(house: House) -> AsyncIterator[AnApi]:
-    """One more API of the house's system; it ends at once with the block."""
+    """One more API of the house's system. With the block it ends as a process does: connections first, then engines."""
     app = create_app(house.settings.model_copy(update={"rate_limit_per_minute": 0, "sockets_per_user": 0}))
-    async with serving(app) as url:
-        yield AnApi(url, app)
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        app, ws="websockets-sansio", log_config=None, access_log=False, ws_per_message_deflate=False, timeout_graceful_shutdown=2
+    )
+    server = uvicorn.Server(config)
+    running = asyncio.create_task(server.serve(sockets=[listener]))
+    while not server.started:
+        await asyncio.sleep(0.001)
+    try:
+        yield AnApi(f"http://127.0.0.1:{listener.getsockname()[1]}", app)
+    finally:
+        server.should_exit = True
+        await running
 
 
 class Person:

@@ -17,7 +17,7 @@ LAST = TELECOM
 
 @pytest.mark.parametrize("cuts", [None, (0.1, 0.3)], ids=["on living connections", "between cuts"])
 async def test_apps_that_lost_history_end_with_a_fresh_snapshot(house: House, node: Node, cuts: tuple[float, float] | None) -> None:
-    await house.provider(LAST, latency_ms={"p50": 600, "p99": 700})
+    await house.provider(LAST, latency_ms={"p50": 350, "p99": 450})
     async with an_api(house) as api, cutting(api.port, seed=7, life=cuts) as proxy, a_person(house, api.url) as anna:
         begin = await anna.place()
         registration = await anna.begins(BANK, CARD, INVEST, LAST)

@@ -33,8 +33,9 @@ async def test_another_api_goes_on_where_the_first_one_ended(house: House, node:
                 if politely:
                     await first.drain()
                     await until(lambda: all(app.attaches > 1 for app in apps[:4]), 15)
+                else:
+                    proxy.cut()
                 await stack.aclose()
-                proxy.cut()  # what is left of connections to a process that is gone
                 await registration.heard("registration.completed completed")
                 top, log = await anna.log(begin)
                 await until(lambda: all(app.place == top for app in apps), 15)

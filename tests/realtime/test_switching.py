@@ -158,8 +158,8 @@ def check(world: World, app: App) -> None:
         assert world.written[epoch, offset] == told["data"]["n"]
 
 
-CALM = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-SEVERELY = settings(CALM, max_examples=60)
+CALM = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+SEVERELY = settings(CALM, max_examples=35)
 
 
 @pytest.mark.usefixtures("_small")
