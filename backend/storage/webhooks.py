@@ -94,9 +94,9 @@ _FAILED = text(
 )
 _ILL = text(
     """
-    UPDATE webhooks SET failures = failures + 1, last_failed_at = :now, last_failure = :reason,
+    UPDATE webhooks SET failures = failures + 1, last_failed_at = CAST(:now AS timestamptz), last_failure = :reason,
       rests_until = CASE WHEN failures + 1 >= :ill
-        THEN :now + least(5 * 2 ^ least(failures + 1 - :ill, 10), :longest) * interval '1 second' END
+        THEN CAST(:now AS timestamptz) + least(5 * 2 ^ least(failures + 1 - :ill, 10), CAST(:longest AS int)) * interval '1 second' END
     WHERE id = :id
     """
 )

@@ -95,6 +95,8 @@ class Lane:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._under_way.discard(task)
         self.woken.set()
+        if not task.cancelled() and (exc := task.exception()) is not None:  # our fault; the lease ends, and it is tried again
+            log.error("webhook.failed", webhook_id=self.webhook.id, error=type(exc).__name__)
 
     async def _deliver(self, claim: Claim) -> None:
         message = message_id(claim.id)

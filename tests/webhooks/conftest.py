@@ -1,0 +1,33 @@
+"""PostgreSQL with every table, a clock that is moved by hand, and a receiver that answers as it is told."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from backend.engines import Engine
+from backend.storage.database import Database, open_engine
+from tests.storage.given import copied, empty
+from tests.webhooks.given import World
+
+
+@pytest.fixture(scope="package")
+async def shared_url(postgres: Engine, migrated_template: str) -> AsyncIterator[str]:
+    async with copied(postgres.url, migrated_template, "of_webhooks") as url:
+        yield url
+
+
+@pytest.fixture
+async def database(shared_url: str) -> AsyncIterator[Database]:
+    await empty(shared_url)
+    database = Database(engine=open_engine(shared_url, pool=8))
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def world(database: Database) -> AsyncIterator[World]:
+    world = World(database)
+    yield world
+    await world.close()
