@@ -87,7 +87,8 @@ class App:
         if goes_on:
             self.losses += self.attaches > 0
             self.place = snapshot.place
-            self.began = self.began or snapshot.place
+            if not self.attaches:  # a client that was cut off before it could subscribe may ask again
+                self.began = snapshot.place
 
     def view(self) -> View:
         """The last snapshot and what came after it."""
