@@ -1,4 +1,4 @@
-"""The outermost layer of the API: a request id, the Origin check, refusals as problem documents, and the answer to our own faults.
+"""The outermost layers of the API: a request id, the Origin check, refusals as problem documents, the answer to our own faults, a deadline.
 
 In: every HTTP request and WebSocket upgrade. Out: what the routes answer, with `X-Request-Id`; or a problem document. A WebSocket from a
 foreign origin is refused before the upgrade. Nothing that a client sent is logged but the path.
@@ -6,6 +6,7 @@ foreign origin is refused before the upgrade. Nothing that a client sent is logg
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
@@ -29,6 +30,9 @@ _BY_STATUS: Mapping[int, Problem] = {
     405: Problem.METHOD_NOT_ALLOWED,
     413: Problem.BODY_TOO_LARGE,
 }
+
+ANSWER_SECONDS = 8.0  # what clients wait for at the most is often 10
+_TOO_LATE = "This took too long. Whether it was carried out is not known: repeat it, a registration with the same Idempotency-Key."
 
 log = structlog.get_logger()
 
@@ -75,6 +79,59 @@ class Edge:
         if origin is None:
             return True
         return origin in self._allowed or (urlsplit(origin).netloc != "" and urlsplit(origin).netloc == headers.get("host"))
+
+
+class InTime:
+    """Answers for an endpoint that cannot, because an engine keeps it waiting. `endless`: paths whose answers are long by nature.
+
+    Each wait inside has its own bound, but several may follow one another; this one is over all of them.
+    """
+
+    def __init__(self, app: ASGIApp, *, endless: frozenset[str], seconds: float = ANSWER_SECONDS) -> None:
+        self._app = app
+        self._endless = endless
+        self._seconds = seconds
+        self._given_up: set[asyncio.Task[None]] = set()  # on their way out; each holds a connection of a bounded pool at most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in self._endless:
+            await self._app(scope, receive, send)
+            return
+        begun = over = False
+
+        async def watched(message: Message) -> None:
+            nonlocal begun
+            if not over:
+                begun = True
+                await send(message)
+
+        answering = asyncio.ensure_future(self._answer(scope, receive, watched))
+        try:
+            await asyncio.wait({answering}, timeout=self._seconds)
+            if begun or answering.done():
+                await answering
+                return
+            over = True
+            log.warning("request.too_late", path=scope["path"])
+            answer = Refused(Problem.ENGINE_UNAVAILABLE, _TOO_LATE)
+            await refuse(problem_answer(answer, scope["state"][REQUEST_ID]), scope, receive, send)
+        finally:
+            self._give_up(answering)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+    def _give_up(self, answering: asyncio.Task[None]) -> None:
+        """Nobody waits for its last words: giving a connection back may itself have to wait for the engine."""
+        if not answering.done():
+            answering.cancel()
+            self._given_up.add(answering)
+            answering.add_done_callback(self._forget)
+
+    def _forget(self, answering: asyncio.Task[None]) -> None:
+        self._given_up.discard(answering)
+        if not answering.cancelled() and (exc := answering.exception()) is not None:
+            log.info("request.gave_up", error=type(exc).__name__)
 
 
 async def refuse(answer: Response, scope: Scope, receive: Receive, send: Send) -> None:

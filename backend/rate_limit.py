@@ -1,10 +1,12 @@
 """How many requests one user may make, counted for the whole fleet in Valkey (GCRA, the generic cell rate algorithm of ITU-T I.371).
 
-In: a user. Out: nothing, or `rate_limited` with the seconds to wait. Valkey away: requests pass, since a limit is no reason to refuse.
+In: a user. Out: nothing, or `rate_limited` with the seconds to wait. Valkey away or silent: requests pass, since a limit is no reason to
+refuse, nor to keep somebody waiting.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from math import ceil
 
@@ -14,6 +16,8 @@ from backend.errors import EngineUnavailable, Problem, Refused
 from backend.jobs.valkey import engine_errors
 
 KEY = "moa:rate:v1:{{{name}}}"  # the theoretical arrival time of the next request in ms; the name is a digest of the user's
+
+_PATIENCE = 1.0  # seconds
 
 # KEYS 1 the user   ARGV 1 ms per request   2 ms of burst that are allowed.   Returns 0, or the ms to wait.
 _SPEND = """
@@ -39,9 +43,10 @@ class RateLimit:
         """Counts one request. Raises `Refused` with `rate_limited`."""
         name = hashlib.sha256(user_id.encode()).hexdigest()[:32]
         try:
-            with engine_errors():
-                wait = int(await self._spend([KEY.format(name=name)], [self._step, self._burst]))
-        except EngineUnavailable:
+            async with asyncio.timeout(_PATIENCE):
+                with engine_errors():
+                    wait = int(await self._spend([KEY.format(name=name)], [self._step, self._burst]))
+        except (EngineUnavailable, TimeoutError):
             return
         if wait:
             raise Refused(Problem.RATE_LIMITED, retry_after=ceil(wait / 1000))

@@ -43,6 +43,7 @@ class Stage:
         self.history = History()
         self.people: list[Person] = []
         self.began = time.time()
+        self.ill = False  # whether an institution, or the way to it, was made ill
         self._lives: list[asyncio.Task[None]] = []
         self._deserted, self._met = len(fleet.deserters), set(fleet.tracebacks())
 
@@ -104,6 +105,7 @@ class Stage:
             calls=tuple(calls),
             needs=needs,
             again=again,
+            ill=self.ill,
             disturbances=tuple(self.history.disturbances),
             deserters=tuple(self.fleet.deserters[self._deserted :]),
             tracebacks=tuple(mark for mark in self.fleet.tracebacks() if mark not in self._met),

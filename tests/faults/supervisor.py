@@ -79,6 +79,7 @@ class Member:
     deserted: Callable[[str, int], None]
     url: str = ""  # of an API or the sandbox
     ended_at: float = 0.0  # Unix seconds of its last end
+    hands: asyncio.Lock = field(default_factory=asyncio.Lock)  # held by whoever does something to it, where several might
     _process: asyncio.subprocess.Process | None = None
     _watching: asyncio.Task[None] | None = None
     _expected: bool = True  # whether its end is no surprise
@@ -187,6 +188,7 @@ class EngineMember:
     launch: Callable[[Path], Engine]
     folder: Path
     engine: Engine
+    hands: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def start(self) -> None:
         self.engine = await asyncio.to_thread(self.launch, self.folder)

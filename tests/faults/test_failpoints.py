@@ -58,6 +58,12 @@ def test_what_cannot_be_read_is_refused(text: str) -> None:
         Settings(_env_file=None, failpoints=text)
 
 
+def test_each_place_is_somewhere_in_the_code() -> None:
+    backend = Path(failpoints.__file__).parent
+    code = "".join(file.read_text("utf-8") for file in backend.rglob("*.py"))
+    assert {place.name for place in Failpoint if code.count(f"failpoints.reached(Failpoint.{place.name})") != 1} == set()
+
+
 def test_production_refuses_failpoints() -> None:
     assert Settings(_env_file=None, environment="production").failpoints == ""
     with pytest.raises(ValidationError, match="only development has failpoints"):

@@ -22,7 +22,7 @@ async def test_a_killed_valkey_costs_a_moment(stage: Stage) -> None:
     await stage.is_well()
 
 
-@pytest.mark.parametrize("seconds", [6, pytest.param(10, marks=pytest.mark.long)])
+@pytest.mark.parametrize("seconds", [6, pytest.param(10, marks=pytest.mark.long), pytest.param(15, marks=pytest.mark.long)])
 async def test_a_frozen_valkey_is_answered_for_and_survived(stage: Stage, seconds: float) -> None:
     stage.arrive(int(8 + seconds), every=0.6)
     await stage.until_accepted(3)
@@ -57,4 +57,16 @@ async def test_a_killed_postgres_costs_a_moment(stage: Stage) -> None:
     with stage.history.disturbing("postgres killed"):
         await stage.fleet.postgres.kill()
         await stage.fleet.postgres.start()
+    await stage.is_well()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seconds", [3, 12])
+async def test_a_frozen_postgres_is_answered_for_and_survived(stage: Stage, seconds: float) -> None:
+    stage.arrive(int(8 + seconds), every=0.6)
+    await stage.until_accepted(3)
+    with stage.history.disturbing("postgres frozen"):
+        stage.fleet.postgres.freeze()
+        await asyncio.sleep(seconds)  # the outage itself
+        stage.fleet.postgres.thaw()
     await stage.is_well()
