@@ -166,16 +166,16 @@ def settings(data: Data = None) -> None:
     show_settings(data)
 
 
-keys = typer.Typer(help="Keys of the vault.", no_args_is_help=True)
-app.add_typer(keys, name="keys")
+vault_keys = typer.Typer(help="Keys of the vault.", no_args_is_help=True)
+app.add_typer(vault_keys, name="keys")
 
 
-@keys.callback()
+@vault_keys.callback()
 def _keys() -> None:
     """Keys of the vault."""
 
 
-@keys.command()
+@vault_keys.command()
 def rotate(
     prune: Annotated[bool, typer.Option("--prune", help="Instead: remove keys that nothing uses any more.")] = False, data: Data = None
 ) -> None:
