@@ -24,8 +24,10 @@ from starlette.routing import Route
 from backend.engines import Engine
 from backend.events import EventType
 from backend.logs import configure_logs
+from backend.storage.sealed import EVERY_SEALED
+from backend.storage.vault import Vault
 from backend.webhooks.keeping import MOST_WEBHOOKS
-from tests.registration.house import BANK, CARD, House, a_house, serving, token
+from tests.registration.house import BANK, CARD, VAULT_KEYS, House, a_house, serving, token
 from tests.storage.given import copied
 
 URL = "http://127.0.0.1:1/hook"
@@ -217,3 +219,15 @@ async def test_no_secret_and_no_url_of_a_webhook_is_in_a_log(house: House, ops: 
                 await asyncio.sleep(0.02)
     assert made["secret"] not in house.logs.getvalue()
     assert "very-private" not in house.logs.getvalue()
+
+
+async def test_every_room_seals_under_the_names_that_the_rotation_knows(house: House, ops: httpx.AsyncClient) -> None:
+    made = (await ops.post("/v1/webhooks", json={"url": URL})).json()
+    await ops.post(f"/v1/webhooks/{made['id']}/secret")
+    async with house.client() as anna:
+        await (await anna.register(BANK)).ended("completed")
+    vault = Vault(VAULT_KEYS)
+    for each in EVERY_SEALED:
+        rows = await house.execute(f"SELECT * FROM {each.table.name} WHERE {each.column} IS NOT NULL")
+        assert rows, f"nothing in {each.column}"
+        assert all(vault.open(row[each.column], *each.row(*(row[name] for name in each.key))) for row in rows)
