@@ -115,7 +115,7 @@ def read(lines: io.StringIO) -> list[dict[str, Any]]:
 
 def test_our_lines_and_those_of_libraries_look_alike(lines: io.StringIO) -> None:
     structlog.get_logger().info("collect.failed", org_code="A1MOABK001", token=JWT)
-    logging.getLogger("uvicorn.error").warning("refused %s", JWT)
+    logging.getLogger("a.library").warning("refused %s", JWT)
     ours, theirs = read(lines)
     del ours["timestamp"]
     named = {"level": "info", "process": "worker-interactive"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator
 
 import pytest
@@ -19,20 +18,19 @@ pytest.register_assert_rewrite("tests.registration.play")
 async def whole_house(postgres: Engine, valkey: Engine, migrated_template: str) -> AsyncIterator[House]:
     with redis.Redis.from_url(valkey.url) as client:
         client.flushall()
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
-    async with (
-        copied(postgres.url, migrated_template, "of_registrations") as url,
-        a_house(database_url=url, valkey_url=valkey.url) as house,
-    ):
-        yield house
-    root.handlers[:], root.level = before
+    with pytest.MonkeyPatch.context() as patch:  # the house outlives a test, its logs do not
+        for module in ("app", "services"):
+            patch.setattr(f"backend.{module}.configure_logs", lambda *_, **__: None)
+        database = copied(postgres.url, migrated_template, "of_registrations")
+        async with database as url, a_house(database_url=url, valkey_url=valkey.url) as house:
+            yield house
 
 
 @pytest.fixture
 async def house(whole_house: House) -> AsyncIterator[House]:
     """Everything runs, and every institution behaves."""
     await whole_house.reset()
+    whole_house.keep_logs()
     yield whole_house
     await whole_house.reset()
 

@@ -34,7 +34,7 @@ def is_problem(answer: httpx.Response, status: int, code: str) -> list[dict[str,
     kind = PROBLEMS[Problem(code)]
     assert set(document) - {"errors"} == {"type", "title", "status", "detail", "code", "request_id"}
     assert (document["title"], document["status"]) == (kind.title, status)
-    assert document["type"].endswith(f"/{code}")
+    assert document["type"] == f"urn:moa:problem:{code}"
     assert document["detail"]
     assert document["request_id"] == answer.headers["x-request-id"]
     assert ("retry-after" in answer.headers) == (kind.retry_after is not None)
