@@ -11,6 +11,7 @@ import secrets
 from base64 import urlsafe_b64encode
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -22,6 +23,7 @@ from backend.jobs.valkey import engine_errors
 from backend.realtime.merging import Batch, Entry, encode, numbered
 
 MOST_EVENTS = 1000
+SLICE_BYTES = 256 * 1024  # of one reading; a longer event comes alone
 LIFE_SECONDS = 24 * 3600.0  # of an event
 HEAD_LIVES = 2  # the numbers outlive the events, so that a quiet day is no new epoch
 
@@ -40,6 +42,7 @@ class Slice(Struct, frozen=True):
     position: Position
     recovered: bool  # False: what was asked for is gone, and `position` is the newest
     entries: tuple[Entry, ...] = ()
+    more: bool = False  # whether the log goes on after them
 
 
 class FeedReader(Protocol):
@@ -118,7 +121,7 @@ class Feed:
         return Appended(Position(epoch.decode(), top))
 
     async def read(self, user_id: str, since: Position | None, limit: int = MOST_EVENTS) -> Slice:
-        """At most `limit` entries after `since`; None: none, only the newest position. Raises `EngineUnavailable`."""
+        """At most `limit` entries of `SLICE_BYTES` after `since`; None: none, only the newest position. Raises `EngineUnavailable`."""
         answer = await self._ask(user_id, since, limit, "")
         if not answer:
             answer = await self._ask(user_id, since, limit, await self._relayed(user_id))
@@ -128,11 +131,11 @@ class Feed:
             return Slice(newest, True)
         if not recovered:
             return Slice(newest, False)
-        return Slice(Position(newest.epoch, since.offset + len(events)), True, numbered(since.offset + 1, events))
+        return _slice(since, events, newest)
 
     async def _ask(self, user_id: str, since: Position | None, limit: int, floor: int | str) -> list[Any]:
         asked = ("", 0) if since is None else (since.epoch or "_", min(since.offset, _HIGHEST_OFFSET))
-        arguments = [channel(user_id), self._head_ms, fresh_epoch(), floor, *asked, limit]
+        arguments = [channel(user_id), self._head_ms, fresh_epoch(), floor, *asked, limit, SLICE_BYTES]
         with engine_errors():
             answer: list[Any] = await self._read(self._keys(user_id), arguments)
         return answer
@@ -162,6 +165,12 @@ class Feed:
 
     def _keys(self, user_id: str) -> list[str]:
         return [_head(user_id), _log(user_id)]
+
+
+def _slice(since: Position, events: Sequence[bytes], newest: Position) -> Slice:
+    """These events follow `since`, in a log that ends at `newest`."""
+    after = Position(newest.epoch, since.offset + len(events))
+    return Slice(after, True, numbered(since.offset + 1, events), more=after.offset < newest.offset)
 
 
 def _lua(name: str) -> str:
@@ -222,7 +231,9 @@ class MemoryFeed:
         if since.epoch != log.epoch or not 0 <= missing <= len(log.events):
             return Slice(log.position, False)
         events = list(log.events)[len(log.events) - missing :][:limit]
-        return Slice(Position(log.epoch, since.offset + len(events)), True, numbered(since.offset + 1, events))
+        sizes = accumulate(map(len, events))
+        fitting = max(1, sum(size <= SLICE_BYTES for size in sizes))
+        return _slice(since, events[:fitting], log.position)
 
     async def glance(self, user_ids: Sequence[str], *, keep: bool = False) -> list[Position | None]:  # noqa: ARG002  # nothing dies here
         """See `Feed.glance`."""

@@ -9,6 +9,7 @@ but the one who attaches.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable
@@ -33,6 +34,7 @@ KEEP_ROUNDS = 1800  # every half hour the numbers of a quiet feed are kept alive
 REDIAL_SECONDS = (0.05, 2.0)  # doubling, with full jitter
 CONFIRM_SECONDS = 1.0  # then the once-a-second check has to do
 READS_AT_ONCE = 32
+TAKE_SECONDS = 2.0  # so long a client may take to write out a slice of the log before it is handed the next
 CHANNELS_AT_ONCE = 500
 SLICE_SECONDS = 0.1  # of a drain
 
@@ -149,7 +151,7 @@ class Hub:
                 missed = await self._feed.read(user_id, since)
         finally:
             room.attaching -= 1
-        self._join(room, Listener(mailbox, missed.position))
+        self._join(room, Listener(mailbox, missed.position), more=missed.more)
         return missed
 
     def detach(self, mailbox: Mailbox) -> None:
@@ -188,7 +190,7 @@ class Hub:
             except TimeoutError:
                 log.info("hub.unconfirmed")
 
-    def _join(self, room: Room, listener: Listener) -> None:
+    def _join(self, room: Room, listener: Listener, *, more: bool) -> None:
         if room.cursor is None or not room.listeners:
             room.cursor = listener.position
         elif room.cursor.epoch != listener.position.epoch:
@@ -197,6 +199,8 @@ class Hub:
             room.cursor = listener.position  # live events came while the log was read: read on from there
             self._catch_up(room)
         room.listeners.append(listener)
+        if more:
+            self._catch_up(room)
         room.idle_rounds = 0
         self._places[listener.mailbox] = (room, listener)
 
@@ -241,12 +245,22 @@ class Hub:
                     room.behind = True  # somebody joined who needs earlier events
                 elif missed.recovered:
                     self._deliver(room, News(missed.entries, missed.position))
+                    if missed.more:
+                        room.behind = True
+                        await self._taken(room)
                 else:
                     self._start_anew(room, asked, missed.position)
         except EngineUnavailable:
             room.behind = True  # the check starts it again
         finally:
             room.repair = None
+
+    async def _taken(self, room: Room) -> None:
+        """A log is handed over at the pace of whoever lacks it; who is slower than that falls behind by its mailbox, and is closed."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(TAKE_SECONDS):
+                for listener in list(room.listeners):
+                    await listener.mailbox.taken()
 
     def _start_anew(self, room: Room, asked: Position, newest: Position) -> None:
         """What follows `asked` is gone: whoever needs it is told. The others go on from the earliest of them."""

@@ -30,13 +30,15 @@ Item: TypeAlias = bytes | Entry | Lost  # a frame as it is, an event, the end of
 class Mailbox:
     """One client's. Fill it from anywhere in the loop; one reader waits and takes."""
 
-    __slots__ = ("_bytes", "_items", "_on_close", "_waiter", "closing")
+    __slots__ = ("_bytes", "_emptied", "_items", "_on_close", "_waiter", "closing")
 
     def __init__(self, on_close: Callable[[], None] = lambda: None) -> None:
         self._items: list[Item] = []
         self._bytes = 0
         self._on_close = on_close
         self._waiter: asyncio.Future[None] | None = None
+        self._emptied = asyncio.Event()
+        self._emptied.set()
         self.closing: CloseCode | None = None  # None: open
 
     def put(self, frame: bytes) -> None:
@@ -56,6 +58,7 @@ class Mailbox:
         """The client does not want to hear any more; answers stay."""
         self._items = [item for item in self._items if isinstance(item, bytes)]
         self._bytes = sum(len(item) for item in self._items if isinstance(item, bytes))
+        self._emptied.set()
 
     def close(self, code: CloseCode) -> None:
         """Ends it; what waits may still be taken. The first code counts."""
@@ -68,6 +71,7 @@ class Mailbox:
     def take(self) -> list[Item]:
         """Everything that waits."""
         items, self._items, self._bytes = self._items, [], 0
+        self._emptied.set()
         return items
 
     async def wait(self) -> None:
@@ -79,13 +83,19 @@ class Mailbox:
             finally:
                 self._waiter = None
 
+    async def taken(self) -> None:
+        """Until nothing waits here: the client is ready for more."""
+        await self._emptied.wait()
+
     def _add(self, items: Iterable[Item], size: int) -> None:
         if self.closing is not None:
             return
         behind = bool(self._items)
         self._items += items
         self._bytes += size
-        # To a client that has taken everything, a whole log may be handed at once.
+        if self._items:
+            self._emptied.clear()
+        # To a client that has taken everything, a whole slice of the log may be handed at once.
         if behind and (len(self._items) > MOST_ITEMS or self._bytes > MOST_BYTES):
             self.take()
             self.close(CloseCode.SLOW)

@@ -4,7 +4,7 @@
 --
 -- KEYS: head, log
 -- ARGV: channel, life of the head (ms), fresh epoch, floor ('' while PostgreSQL was not asked),
---       epoch asked from ('' for the newest position only), offset asked from, most events
+--       epoch asked from ('' for the newest position only), offset asked from, most events, most bytes (one event may be longer)
 -- Returns {} when the floor is needed, else {epoch, top, recovered, event, event, ...}; the first event is the one after the offset.
 
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') or ''
@@ -39,7 +39,12 @@ if since < top then
   if not entries[1] or entries[1][1] ~= string.format('%.0f-0', since + 1) then
     return {epoch, top, 0}
   end
+  local bytes = 0
   for place, entry in ipairs(entries) do
+    bytes = bytes + #entry[2][4]
+    if place > 1 and bytes > tonumber(ARGV[8]) then
+      break
+    end
     answer[3 + place] = entry[2][4]
   end
 end

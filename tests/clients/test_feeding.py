@@ -6,9 +6,11 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
+from backend.realtime.feed import SLICE_BYTES, Feed, Slice
 from backend.realtime.mailbox import MOST_BYTES
 from tests.clients import python
 from tests.clients.apps import App, Snapshot
@@ -107,15 +109,14 @@ async def append_silently(api: Api, offset: int) -> None:
 
 async def test_a_client_that_does_not_read_is_closed_and_misses_nothing_when_it_is_back(api: Api, node: Node) -> None:
     most = 0
-    big = b"x" * 20_000
+    size = 20_000
     async with cutting(api.port) as proxy, both_clients(api, node, port=proxy.port) as apps:
         await until(lambda: all(app.attaches for app in apps))
         proxy.flowing.clear()
         mailboxes = list(api.hub._places)
         assert len(mailboxes) == 2
         for offset in range(1, 701):
-            padded = event(offset).replace(b'"data":{', b'"data":{"padding":"%b",' % big)
-            await api.feed.append(ANNA, [(offset, padded)])
+            await api.feed.append(ANNA, [(offset, padded(offset, size))])
             most = max(most, *(mailbox._bytes for mailbox in mailboxes))
             if not api.hub._places:
                 break
@@ -125,7 +126,7 @@ async def test_a_client_that_does_not_read_is_closed_and_misses_nothing_when_it_
         assert [offsets(app) for app in apps] == [list(range(1, offset + 1))] * 2
         assert all(SLOW in app.connecting for app in apps), [app.connecting for app in apps]
         assert [(app.faults, app.losses) for app in apps] == [([], 0)] * 2
-    assert MOST_BYTES / 2 < most <= MOST_BYTES + len(big) + 200
+    assert MOST_BYTES / 2 < most <= MOST_BYTES + size + 200
 
 
 async def test_a_page_that_computes_for_long_loses_nothing(api: Api, node: Node) -> None:
@@ -138,12 +139,38 @@ async def test_a_page_that_computes_for_long_loses_nothing(api: Api, node: Node)
 
 
 @pytest.mark.parametrize("behind", [1, 1000])
-async def test_both_recover_a_whole_log(api: Api, node: Node, behind: int) -> None:
-    async with both_clients(api, node) as apps:
-        await until(lambda: all(app.attaches for app in apps))
-    await api.append(1, behind)
-    position = await api.feed.position(ANNA)
-    app = App("javascript-late", good_token)
-    node.open(app, url=api.websocket_url, http=api.url, how="since", since=(position.epoch, 0))
-    await until(lambda: offsets(app) == list(range(1, behind + 1)))
-    assert app.faults == []
+async def test_both_recover_a_whole_log_in_pieces_of_bounded_size(
+    api: Api, node: Node, behind: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces = sizes_of_pieces(api.feed, monkeypatch)
+    async with both_clients(api, node) as apps, cutting(api.port) as proxy, both_clients(api, node, port=proxy.port) as late:
+        await until(lambda: all(app.attaches for app in [*apps, *late]))
+        proxy.target = 1  # nobody listens there
+        proxy.cut()
+        await until(lambda: all(app.connecting[1:] for app in late))
+        for offset in range(1, behind + 1):
+            await api.feed.append(ANNA, [(offset, padded(offset, 3000))])
+        await until(lambda: all(app.place is not None and app.place[1] == behind for app in apps), 10)
+        proxy.target = api.port
+        await until(lambda: all(app.place is not None and app.place[1] == behind for app in late), 10)
+        for app in [*apps, *late]:
+            assert (app.faults, app.losses, offsets(app)) == ([], 0, list(range(1, behind + 1)))
+    assert max(pieces) <= SLICE_BYTES
+
+
+def sizes_of_pieces(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Fills with the bytes of each slice that is read from now on."""
+    sizes: list[int] = []
+    read = feed.read
+
+    async def measured(*arguments: Any) -> Slice:
+        found = await read(*arguments)
+        sizes.append(sum(len(told) for _, told in found.entries))
+        return found
+
+    monkeypatch.setattr(feed, "read", measured)
+    return sizes
+
+
+def padded(offset: int, size: int) -> bytes:
+    return event(offset).replace(b'"data":{', b'"data":{"padding":"%b",' % (b"x" * size))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from backend.events import Appended, Gap, Position
 from backend.jobs.valkey import connect
-from backend.realtime.feed import MOST_EVENTS, OPERATORS, Feed, MemoryFeed
+from backend.realtime.feed import MOST_EVENTS, OPERATORS, SLICE_BYTES, Feed, MemoryFeed
 
 ANNA = "anna"
 
@@ -49,6 +49,18 @@ async def exam(request: pytest.FixtureRequest) -> AsyncIterator[Exam]:
     redis = connect(request.getfixturevalue("valkey_url"), timeout=5, pool=4)
     yield Exam(Feed(redis=redis, relayed=ask), redis.flushall, relayed)
     await redis.aclose()
+
+
+async def test_one_reading_is_bounded_in_bytes_and_says_that_there_is_more(exam: Exam) -> None:
+    start = await exam.feed.position(ANNA)
+    long = [(offset, b"x" * (SLICE_BYTES // 3)) for offset in (1, 2, 3, 4)]
+    longer = (5, b"y" * (SLICE_BYTES + 1))
+    await exam.feed.append(ANNA, [*long, longer, (6, b"z")])
+    read = [await exam.feed.read(ANNA, start)]
+    while read[-1].more:
+        read.append(await exam.feed.read(ANNA, read[-1].position))
+    assert [[offset for offset, _ in each.entries] for each in read] == [[1, 2, 3], [4], [5], [6]]
+    assert read[-1].position == await exam.feed.position(ANNA)
 
 
 async def test_a_new_users_feed_is_empty_and_keeps_its_epoch(exam: Exam) -> None:

@@ -15,7 +15,7 @@ from backend.errors import EngineUnavailable, Refused
 from backend.events import Position
 from backend.jobs.valkey import connect
 from backend.realtime.channels import MemoryExchange, dialer
-from backend.realtime.feed import MOST_EVENTS, Feed, FeedReader, MemoryFeed, Slice, channel
+from backend.realtime.feed import MOST_EVENTS, SLICE_BYTES, Feed, FeedReader, MemoryFeed, Slice, channel
 from backend.realtime.hub import Hub
 from backend.realtime.mailbox import Mailbox
 from backend.realtime.merging import Entry
@@ -149,6 +149,15 @@ async def test_what_is_announced_during_a_repair_is_read_at_its_end(world: World
     world.feed.gate.set()
     await settle()
     assert one.read() == entries(1, 3), "without waiting for the next check"
+
+
+async def test_a_long_log_is_handed_over_as_fast_as_it_is_taken(world: World) -> None:
+    start = await world.feed.position(ANNA)
+    await world.feed.append(ANNA, [(offset, b"x" * SLICE_BYTES) for offset in range(1, 9)])
+    one = await Client(world.hub).attach(start)
+    for taken in range(2, 9):
+        await settle()
+        assert [offset for offset, _ in one.read()] == list(range(1, taken + 1)), "one slice at a time"
 
 
 async def test_who_joins_with_an_answer_of_an_epoch_that_has_ended_is_told(world: World) -> None:
