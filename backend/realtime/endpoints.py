@@ -135,7 +135,7 @@ async def poll(request: Request, deps: RealtimeDeps, user_id: str) -> Response:
     """What came after `since`; with `wait`, the first of it as soon as it comes."""
     since, wait = position_asked(request), wait_asked(request)
     if since is None or wait == 0 or request.method != "GET":
-        return _polled(await deps.feed.read(user_id, since))
+        return _polled(await deps.feed.read(user_id, since), leaving=deps.hub.draining)
     mailbox = Mailbox()
     try:
         deps.hub.enrol(mailbox)
@@ -145,7 +145,7 @@ async def poll(request: Request, deps: RealtimeDeps, user_id: str) -> Response:
             missed = await _found(deps, user_id, mailbox, missed)
     finally:
         deps.hub.withdraw(mailbox)
-    return _polled(missed)
+    return _polled(missed, leaving=deps.hub.draining)
 
 
 async def _wait(request: Request, mailbox: Mailbox, seconds: float) -> None:
@@ -174,10 +174,12 @@ async def _found(deps: RealtimeDeps, user_id: str, mailbox: Mailbox, before: Sli
     return Slice(Position(before.position.epoch, top), True, entries)
 
 
-def _polled(found: Slice) -> Response:
+def _polled(found: Slice, *, leaving: bool) -> Response:
+    """`leaving`: this process is about to close its connections, so the next poll had better come over another one."""
     head = {"epoch": found.position.epoch, "offset": found.position.offset, "recovered": found.recovered}
     body = b'%b,"events":[%b]}' % (to_json(head)[:-1], b",".join(map(_numbered, found.entries)))
-    return Response(body, media_type="application/json", headers={**_HEADERS, "X-Feed-Position": str(found.position)})
+    headers = {**_HEADERS, "X-Feed-Position": str(found.position), **({"Connection": "close"} if leaving else {})}
+    return Response(body, media_type="application/json", headers=headers)
 
 
 def _numbered(entry: Entry) -> bytes:

@@ -161,6 +161,11 @@ class Hub:
             self._leave(*place)
             mailbox.drop_events()
 
+    @property
+    def draining(self) -> bool:
+        """Whether everybody is being sent away."""
+        return self._draining
+
     async def drain(self, seconds: float) -> None:
         """Sends everybody away in slices over `seconds`, so that they do not all come back at once. Nobody new is let in."""
         self._draining = True

@@ -110,7 +110,9 @@ async def test_a_drain_answers_who_waits(api: Api) -> None:
         waiting = asyncio.create_task(ask(client, since=str(position), wait=30))
         await until(lambda: bool(api.hub._places))
         await api.hub.drain(0)
-        assert (await waiting).json()["recovered"]
+        answer = await waiting
+        assert answer.json()["recovered"]
+        assert answer.headers["connection"] == "close", "or the next poll would meet a connection that is closed under it"
         assert (await ask(client, since=str(position), wait=1)).status_code == 503
 
 
