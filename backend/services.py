@@ -85,7 +85,8 @@ class Foundation:
             await self.database.warm()
 
     async def close(self) -> None:
-        """Lets go of everything, the relay's last deletes first."""
+        """Lets go of everything, once what is under way has ended."""
+        await self.handling.finish()
         await self.relay.close()
         await self.valkey.aclose()
         await self.database.close()
@@ -336,11 +337,11 @@ def _hands(foundation: Foundation, clients: Any) -> Hands:
         clock=clock,
         patience=Patience(ttl=timedelta(seconds=settings.signature_ttl), poll=timedelta(milliseconds=settings.ca_poll_ms)),
     )
-    flights = SingleFlight(redis=foundation.valkey, lease=settings.job_lease)
     collecting = Collecting(
         database=database,
         handling=handling,
-        linking=Linking(database=database, vault=vault, people=people, consenting=consenting, flights=flights, clock=clock),
+        linking=Linking(database=database, vault=vault, people=people, consenting=consenting, clock=clock),
+        flights=SingleFlight(redis=foundation.valkey, lease=settings.job_lease),
         clients=clients,
         directory=foundation.directory,
         clock=clock,

@@ -46,7 +46,7 @@ from backend.registration.asset_ids import asset_of
 from backend.registration.endpoints import NewRegistration
 from backend.registration.handling import load
 from backend.registration.model import Item, Registration
-from backend.registration.rows import changed_rows, new_rows
+from backend.registration.rows import changed_rows, new_row
 from backend.services import need
 from backend.settings import Settings, load_settings
 from backend.storage import assets as stored_assets
@@ -116,7 +116,8 @@ class OldWay:
         """Writes a registration, with its person."""
         sealed = self._vault.seal(to_json(self.person(identity)), "users", "person", identity.user_id)
         await users.enter(connection, identity.user_id, person_sealed=sealed, now=self._clock.now())
-        await registrations.add(connection, *new_rows(registration, request_id="old-way"))
+        org_codes = [item.org_code for item in registration.items]
+        await registrations.add(connection, new_row(registration, request_id="old-way"), org_codes)
 
     async def keep(self, connection: AsyncConnection, user_id: str, collected: Collected) -> None:
         """Writes one provider's link and assets."""
@@ -126,10 +127,8 @@ class OldWay:
 
     async def change(self, connection: AsyncConnection, before: Registration, after: Registration) -> None:
         """Writes what differs."""
-        columns, items = changed_rows(before, after, self._clock.now())
-        if columns:
-            await registrations.change(connection, before.user_id, before.id, columns)
-        await registrations.change_items(connection, before.user_id, before.id, items)
+        state, items, changed = changed_rows(before, after)
+        await registrations.save(connection, state, items, changed=changed, now=self._clock.now())
 
     async def _signed(self, registration: Registration, person: Person) -> dict[str, SignedConsent]:
         now = self._clock.now()

@@ -27,7 +27,7 @@ from backend.registration.handling import Handled, Handling
 from backend.registration.jobs import collect_job, sign_job
 from backend.registration.model import MAX_PROVIDERS, Item, Registration
 from backend.registration.people import People
-from backend.registration.rows import new_rows
+from backend.registration.rows import new_row
 from backend.registration.views import registration_view
 from backend.storage import consents, idempotency, links, registrations, users
 from backend.storage.database import Database
@@ -89,7 +89,7 @@ class Accepting:
             if key is not None and (first := await idempotency.find(connection, identity.user_id, key, now)):
                 return _replayed(first, digest), None
             registration = self._new(identity.user_id, org_codes)
-            await registrations.add(connection, *new_rows(registration, request_id=request_id))
+            await registrations.add(connection, new_row(registration, request_id=request_id), org_codes)
             facts = decide(registration, RecordAcceptance(), now)
             entries = await publish(connection, identity.user_id, [fact.event() for fact in facts], now)
             answer = self._answer(registration, position)
@@ -115,18 +115,16 @@ class Accepting:
         async def beside(connection: AsyncConnection) -> None:
             await registrations.change(connection, identity.user_id, registration_id, begins)
 
-        handled = await self._handling.commit(identity.user_id, registration_id, Retry(unsigned), beside=beside)
+        handled = await self._handling.handle(identity.user_id, registration_id, Retry(unsigned), beside=beside)
         registration = _changed(handled, Problem.NOTHING_TO_RETRY)
-        self._afterwards(After(identity.user_id, handled.entries, jobs_of(registration, request_id=request_id)))
+        self._afterwards(After(identity.user_id, (), jobs_of(registration, request_id=request_id)))
         return self._answer(registration, position)
 
     async def cancel(self, identity: Identity, registration_id: str) -> Answer:
         """Ends whatever has not ended."""
         position = await self._position(identity.user_id)
-        handled = await self._handling.commit(identity.user_id, registration_id, Cancel())
-        registration = _changed(handled, Problem.NOTHING_TO_CANCEL)
-        self._afterwards(After(identity.user_id, handled.entries, []))
-        return self._answer(registration, position)
+        handled = await self._handling.handle(identity.user_id, registration_id, Cancel())
+        return self._answer(_changed(handled, Problem.NOTHING_TO_CANCEL), position)
 
     async def _found(self, user_id: str, registration_id: str) -> Registration:
         registration = await self._handling.find(user_id, registration_id)

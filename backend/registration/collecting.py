@@ -26,10 +26,10 @@ from backend.providers.contract import ApiType, CollectedAsset, Provider, Provid
 from backend.providers.directory import Directory
 from backend.providers.outcomes import token_is_worn
 from backend.registration.asset_ids import asset_of
-from backend.registration.decisions import Complete, Connect, Defer, Fail, ItemRequest, RecordAssets, is_current
+from backend.registration.decisions import Complete, Connect, Defer, Fail, ItemRequest, RecordAssets
+from backend.registration.flights import SingleFlight
 from backend.registration.handling import Handling
-from backend.registration.linking import Grant, Linking
-from backend.registration.model import Item, Registration
+from backend.registration.linking import Grant, Linking, Papers
 from backend.storage import assets as stored_assets
 from backend.storage import links, registrations
 from backend.storage.database import Database
@@ -51,12 +51,17 @@ class Deadlines(Struct, frozen=True, kw_only=True):
 
 
 class Work(Struct, frozen=True):
-    """An admitted job."""
+    """One job."""
 
-    registration: Registration
-    item: Item
+    user_id: str
+    registration_id: str
+    run: int
     provider: Provider
     client: ProviderClient
+
+    @property
+    def org_code(self) -> str:
+        return self.provider.org_code
 
 
 class Overtaken(Exception):  # nothing went wrong
@@ -66,12 +71,13 @@ class Overtaken(Exception):  # nothing went wrong
 class Collecting:
     """Runs `collect` jobs. One per process, made in `services.py`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # all by keyword; built once
         self,
         *,
         database: Database,
         handling: Handling,
         linking: Linking,
+        flights: SingleFlight,
         clients: ProviderClients,
         directory: Callable[[], Directory],
         clock: Clock,
@@ -81,6 +87,7 @@ class Collecting:
         self._database = database
         self._handling = handling
         self._linking = linking
+        self._flights = flights
         self._clients = clients
         self._directory = directory
         self._clock = clock
@@ -89,9 +96,11 @@ class Collecting:
 
     async def collect(self, user_id: str, registration_id: str, org_code: str, run: int) -> None:
         """Brings this provider to an end, or to a deferral. Raises `Postponed` when it is to be tried again later."""
-        work = await self._admit(user_id, registration_id, org_code, run)
-        if work is None:
+        provider = self._directory().provider(org_code)
+        if provider is None:  # it left the directory after it was chosen
+            await self._handling.handle(user_id, registration_id, Fail(org_code, run, ProviderRefused.TROUBLE))
             return
+        work = Work(user_id, registration_id, run, provider, self._clients.provider(org_code))
         try:
             async with asyncio.timeout(self._deadlines.provider):
                 await self._collect(work)
@@ -108,51 +117,69 @@ class Collecting:
         """Ends a provider on which our own code failed again and again."""
         await self._handling.handle(user_id, registration_id, Fail(org_code, run, Trouble.INTERNAL))
 
-    async def _admit(self, user_id: str, registration_id: str, org_code: str, run: int) -> Work | None:
-        """What the job works on; None: there is nothing to do any more."""
-        registration = await self._handling.find(user_id, registration_id)
-        if registration is None or not is_current(registration, org_code, run):
-            return None
-        provider = self._directory().provider(org_code)
-        if provider is None:
-            await self._handling.handle(user_id, registration_id, Fail(org_code, run, ProviderRefused.TROUBLE))
-            return None
-        return Work(registration, registration.item(org_code), provider, self._clients.provider(org_code))
-
     async def _collect(self, work: Work) -> None:
-        grant = await self._connected(work)
+        worn: Grant | None = None
+        while True:
+            grant, settle = await self._granted(work, worn)
+            try:
+                async with _alongside(settle()) as settled:
+                    await self._read(work, grant, settled)
+            except ProviderError as exc:
+                if worn is not None or not token_is_worn(exc):
+                    raise
+                worn = grant
+            else:
+                return
+
+    async def _granted(self, work: Work, worn: Grant | None) -> tuple[Grant, Callable[[], Coroutine[None, None, None]]]:
+        """A token, and what is left to do about it while it is already used: to commit it, then to end the link's flight."""
+        flight = await self._flights.begin(work.user_id, work.org_code)
         try:
-            await self._read(work, grant)
-        except ProviderError as exc:
-            if not token_is_worn(exc):
-                raise
-            grant = await self._linking.renewed(work.registration, work.item.org_code, grant, work.client)
-            await self._read(work, grant)
+            papers = await self._linking.papers(work.user_id, work.registration_id, work.org_code)
+            if papers is None or not papers.progress.is_current(work.run):
+                raise Overtaken
+            grant = await (self._linking.renewed(papers, worn, work.client) if worn else self._connected(work, papers))
+        except BaseException:
+            await flight.end()
+            raise
 
-    async def _connected(self, work: Work) -> Grant:
+        async def settle() -> None:
+            async with flight:
+                if grant.fresh:
+                    await self._keep(work, grant)
+
+        return grant, settle
+
+    async def _keep(self, work: Work, grant: Grant) -> None:
+        async def beside(connection: AsyncConnection) -> None:
+            await self._linking.keep(connection, work.user_id, work.org_code, grant)
+
+        await self._handling.handle(work.user_id, work.registration_id, beside=beside)
+
+    async def _connected(self, work: Work, papers: Papers) -> Grant:
         """A token. `provider.connecting` is told meanwhile; a deferred provider must have answered first."""
-        org_code, run = work.item.org_code, work.item.run
         failpoints.reached(Failpoint.COLLECT_BEFORE_CALL)
-        if work.item.status is ProviderStatus.DEFERRED:
-            grant = await self._linking.grant(work.registration, org_code, work.client)
-            await self._tell(work, Connect(org_code, run, answered=True))
+        if papers.progress.item_status is ProviderStatus.DEFERRED:
+            grant = await self._linking.grant(papers, work.client)
+            await self._tell(work, Connect(work.org_code, work.run, answered=True))
             return grant
-        async with _alongside(self._tell(work, Connect(org_code, run))):
-            return await self._linking.grant(work.registration, org_code, work.client)
+        async with _alongside(self._tell(work, Connect(work.org_code, work.run))):
+            return await self._linking.grant(papers, work.client)
 
-    async def _read(self, work: Work, grant: Grant) -> None:
-        """Lists and details with this token, to the end."""
+    async def _read(self, work: Work, grant: Grant, settled: asyncio.Task[None]) -> None:
+        """Lists and details with this token, to the end. Nothing is recorded before the token is."""
         answers = work.client.collect(grant.tokens.access_token, ApiType.USER_CONSENT, self._clock.now())
         inbox = _Inbox()
         async with _reading(answers, inbox):
             while (collected := await inbox.taken()) is not None:
+                await settled
                 await self._record(work, collected, last=inbox.complete)
             if inbox.failure is not None:
                 raise inbox.failure
 
     async def _record(self, work: Work, collected: tuple[CollectedAsset, ...], *, last: bool) -> None:
         """One transaction: assets and what is told; with the last answer also the end."""
-        user_id, org_code, run = work.registration.user_id, work.item.org_code, work.item.run
+        user_id, org_code, run = work.user_id, work.org_code, work.run
         failpoints.reached(Failpoint.COLLECT_ANSWERED)
         now = self._clock.now()
         shown = tuple(asset_of(self._asset_secret, user_id, work.provider, asset, now) for asset in collected)
@@ -167,23 +194,21 @@ class Collecting:
         if last:
             requests.append(Complete(org_code, run))
         if requests:
-            handled = await self._handling.handle(user_id, work.registration.id, *requests, beside=beside)
+            handled = await self._handling.handle(user_id, work.registration_id, *requests, beside=beside)
             if not handled.facts:
                 raise Overtaken
 
     async def _tell(self, work: Work, request: ItemRequest) -> None:
-        await self._handling.handle(work.registration.user_id, work.registration.id, request)
+        await self._handling.handle(work.user_id, work.registration_id, request)
 
     async def _fail(self, work: Work, trouble: Trouble, reason: str) -> None:
-        log.info("collect.failed", registration_id=work.registration.id, org_code=work.item.org_code, trouble=trouble, reason=reason)
-        await self._tell(work, Fail(work.item.org_code, work.item.run, trouble))
+        log.info("collect.failed", registration_id=work.registration_id, org_code=work.org_code, trouble=trouble, reason=reason)
+        await self._tell(work, Fail(work.org_code, work.run, trouble))
 
     async def _defer(self, work: Work, exc: ProviderResting) -> None:
         retry_at = max(exc.retry_at or self._next_try(), self._clock.now())
-        org_code, run = work.item.org_code, work.item.run
-        handled = await self._handling.handle(
-            work.registration.user_id, work.registration.id, Defer(org_code, run, Trouble.RESTING, retry_at)
-        )
+        org_code, run = work.org_code, work.run
+        handled = await self._handling.handle(work.user_id, work.registration_id, Defer(org_code, run, Trouble.RESTING, retry_at))
         if not handled.facts:
             await self._put_off(work, retry_at)
         raise Postponed(retry_at)
@@ -192,9 +217,8 @@ class Collecting:
         """The deferral was announced before; only its end moves."""
 
         async def deed(connection: AsyncConnection) -> None:
-            registration = work.registration
             await registrations.touch_item(
-                connection, registration.user_id, registration.id, work.item.org_code, retry_at=retry_at, now=self._clock.now()
+                connection, work.user_id, work.registration_id, work.org_code, retry_at=retry_at, now=self._clock.now()
             )
 
         await self._database.transaction(deed)
@@ -258,10 +282,10 @@ async def _reading(answers: AsyncIterator[tuple[CollectedAsset, ...]], inbox: _I
 
 
 @asynccontextmanager
-async def _alongside(deed: Coroutine[None, None, None]) -> AsyncIterator[None]:
+async def _alongside(deed: Coroutine[None, None, None]) -> AsyncIterator[asyncio.Task[None]]:
     """Runs `deed` while the block runs, and waits for it before going on."""
     task = asyncio.create_task(deed)
     try:
-        yield
+        yield task
     finally:
         await task

@@ -6,7 +6,7 @@ In: a registration. Out: `Consent` and `SignedConsent` values. Their documents a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import date, datetime
+from datetime import datetime
 
 from msgspec import Struct
 from sqlalchemy import RowMapping
@@ -81,24 +81,23 @@ class Consenting:
         }
         await consents.sign(connection, user_id, registration_id, cert_tx_id, sealed)
 
-    async def signed(self, connection: AsyncConnection, registration: Registration, org_code: str, today: date) -> Drawn | None:
-        """What a token can be asked for with; None: nothing was signed for this provider, or it has ended."""
-        row = await consents.signed(connection, registration.user_id, registration.id, org_code, today)
-        if row is None:
-            return None
-        consent = self._consent(row)
-        name = CONSENT_SIGNATURE.row(registration.user_id, registration.id, org_code)
+    def drawn(self, user_id: str, registration_id: str, org_code: str, row: RowMapping) -> Drawn:
+        """What a token can be asked for with, from a row of `storage.links.papers` that has a signed consent."""
+        signature = CONSENT_SIGNATURE.row(user_id, registration_id, org_code)
         signed = SignedConsent(
             org_code=org_code,
-            tx_id=consent.tx_id,
-            document=consent.document,
-            ends_on=consent.ends_on,
-            signed_consent=self._vault.open(row["signed_sealed"], *name).decode(),
+            tx_id=row["tx_id"],
+            document=self._document(user_id, row),
+            ends_on=row["ends_on"],
+            signed_consent=self._vault.open(row["signed_sealed"], *signature).decode(),
             cert_tx_id=row["cert_tx_id"],
             ca_code=row["ca_code"],
         )
-        return Drawn(signed, row["created_at"])
+        return Drawn(signed, row["drawn_up_at"])
 
     def _consent(self, row: RowMapping) -> Consent:
-        document = self._vault.open(row["document_sealed"], *CONSENT_DOCUMENT.row(row["user_id"], row["tx_id"]))
-        return Consent(org_code=row["org_code"], tx_id=row["tx_id"], document=document.decode(), ends_on=row["ends_on"])
+        document = self._document(row["user_id"], row)
+        return Consent(org_code=row["org_code"], tx_id=row["tx_id"], document=document, ends_on=row["ends_on"])
+
+    def _document(self, user_id: str, row: RowMapping) -> str:
+        return self._vault.open(row["document_sealed"], *CONSENT_DOCUMENT.row(user_id, row["tx_id"])).decode()

@@ -168,14 +168,27 @@ def _about_provider(registration: Registration, request: ItemRequest, now: datet
             return ()
 
 
-def is_current(registration: Registration, org_code: str, run: int) -> bool:
-    """Whether a job of this run still has something to do at this provider.
+class Progress(Struct, frozen=True):
+    """How far one provider of a registration is."""
 
-    What was signed for goes on, even if a later run still waits for its signature or never gets it: so a deferred provider does end.
-    """
+    registration_status: RegistrationStatus
+    registration_run: int
+    item_status: ProviderStatus
+    item_run: int
+
+    def is_current(self, run: int) -> bool:
+        """Whether a job of this run still has something to do at this provider.
+
+        What was signed for goes on, even if a later run still waits for its signature or never gets it: so a deferred provider does end.
+        """
+        signed = self.item_run < self.registration_run or self.registration_status not in _UNSIGNED
+        return signed and self.item_run == run and self.item_status in UNFINISHED
+
+
+def is_current(registration: Registration, org_code: str, run: int) -> bool:
+    """See `Progress.is_current`."""
     item = registration.item(org_code)
-    signed = item.run < registration.run or registration.status not in _UNSIGNED
-    return signed and item.run == run and item.status in UNFINISHED
+    return Progress(registration.status, registration.run, item.status, item.run).is_current(run)
 
 
 def _with_end(registration: Registration, facts: tuple[Fact, ...], now: datetime) -> tuple[Fact, ...]:

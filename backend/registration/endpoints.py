@@ -117,7 +117,7 @@ class RegistrationEndpoints:
         async with self.database.reading() as connection:
             page = registrations.Page(limit + 1, before[0] if before else None)
             rows = await registrations.listed(connection, caller.user_id, page)
-        views = [registration_view(restored(*row), self.directory(), position) for row in rows[:limit]]
+        views = [registration_view(restored(row), self.directory(), position) for row in rows[:limit]]
         more = {"next_page_token": page_token(views[-1].id)} if len(rows) > limit else {}
         return json_answer(to_json({"registrations": views, **more}), headers=with_position(position))
 

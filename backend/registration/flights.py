@@ -1,6 +1,6 @@
 """One at a time per link, in the whole fleet: a lease in Valkey around whatever changes a link's tokens.
 
-In: (user, provider). Out: the block runs while nobody else's does. The lease is short, and prolonged while the block runs: a holder that
+In: (user, provider). Out: a flight, while nobody else has one. The lease is short, and prolonged until the flight ends: a holder that
 is killed delays the next one by that and no more, however long a call may take. A holder that stalls for longer than its lease may
 overlap with the next, which costs one refused token, never data.
 """
@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from uuid import uuid4
 
 from redis.asyncio import Redis
@@ -32,6 +32,19 @@ return 1
 _RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
 
 
+class Flight:
+    """A turn that was taken. `end()`, or leaving the block, gives it to the next."""
+
+    def __init__(self, end: Callable[[], Awaitable[None]]) -> None:
+        self.end = end
+
+    async def __aenter__(self) -> Flight:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.end()
+
+
 class SingleFlight:
     """`lease`: seconds after which a silent holder is replaced."""
 
@@ -40,19 +53,19 @@ class SingleFlight:
         self._hold = redis.register_script(_HOLD)
         self._release = redis.register_script(_RELEASE)
 
-    @asynccontextmanager
-    async def alone(self, user_id: str, org_code: str) -> AsyncIterator[None]:
-        """Waits for its turn as long as the caller's deadline lets it. Raises `EngineUnavailable`."""
+    async def begin(self, user_id: str, org_code: str) -> Flight:
+        """Waits for its turn as long as the caller's deadline lets it; the caller ends the flight. Raises `EngineUnavailable`."""
         key, me = _key(user_id, org_code), uuid4().hex
         await self._taken(key, me)
         holding = asyncio.create_task(self._holding(key, me))
-        try:
-            yield
-        finally:
+
+        async def end() -> None:
             holding.cancel()
             await asyncio.gather(holding, return_exceptions=True)
             with suppress(EngineUnavailable), engine_errors():  # then the lease ends by itself
                 await self._release([key], [me])
+
+        return Flight(end)
 
     async def _taken(self, key: str, me: str) -> None:
         pause, longest = _PAUSES
@@ -61,7 +74,7 @@ class SingleFlight:
             pause = min(pause * 2, longest)
 
     async def _holding(self, key: str, me: str) -> None:
-        """Prolongs the lease until the block ends, or until another flies."""
+        """Prolongs the lease until the flight ends, or until another flies."""
         held = True
         while held:
             await asyncio.sleep(self._lease / 3)

@@ -36,6 +36,10 @@ class People:
         sealed = await users.person_sealed(connection, user_id)
         if sealed is None:
             raise KeyError("this user has no person")
+        return self.opened(user_id, sealed)
+
+    def opened(self, user_id: str, sealed: bytes) -> Person:
+        """Who the user's row tells of."""
         return msgspec.json.decode(self._vault.open(sealed, *PERSON.row(user_id)), type=Person)
 
     def _person(self, identity: Identity) -> Person:

@@ -12,14 +12,14 @@ from backend.registration.model import Item, Registration, requested_signature
 Values = dict[str, Any]
 
 
-def restored(row: Mapping[Any, Any], items: Sequence[Mapping[Any, Any]]) -> Registration:
-    """The registration that its rows hold; `items` in the order of choice."""
+def restored(row: Mapping[Any, Any]) -> Registration:
+    """The registration that its row holds, with its `items` in the order of choice."""
     return Registration(
         user_id=row["user_id"],
         id=row["id"],
         created_at=row["created_at"],
         sign_before=row["sign_before"],
-        items=tuple(_item(item) for item in items),
+        items=tuple(_item(item) for item in row["items"]),
         status=RegistrationStatus(row["status"]),
         run=row["run"],
         completed_as=RegistrationStatus(row["completed_as"]) if row["completed_as"] else None,
@@ -28,41 +28,28 @@ def restored(row: Mapping[Any, Any], items: Sequence[Mapping[Any, Any]]) -> Regi
     )
 
 
-def new_rows(registration: Registration, *, request_id: str) -> tuple[Values, list[Values]]:
-    """The rows of a registration that is just accepted."""
-    row = {
-        "user_id": registration.user_id,
-        "id": registration.id,
+def new_row(registration: Registration, *, request_id: str) -> Values:
+    """The row of a registration that is just accepted; its items wait."""
+    return {
         "created_at": registration.created_at,
-        "updated_at": registration.created_at,
         "sign_before": registration.sign_before,
         "request_id": request_id,
         **_state(registration),
     }
-    items = [
-        {
-            "user_id": registration.user_id,
-            "registration_id": registration.id,
-            "org_code": item.org_code,
-            "position": position,
-            **_item_state(item, registration.created_at),
-        }
-        for position, item in enumerate(registration.items)
-    ]
-    return row, items
 
 
-def changed_rows(before: Registration, after: Registration, now: datetime) -> tuple[Values, dict[str, Values]]:
-    """What differs: columns of the registration, and whole items by org_code."""
-    old = _state(before)
-    columns = {name: value for name, value in _state(after).items() if value != old[name]}
+def changed_rows(before: Registration, after: Registration) -> tuple[Values, list[Values], bool]:
+    """The registration's state, the items that differ, and whether anything beside the items does."""
+    state = _state(after)
     known = {item.org_code: item for item in before.items}
-    items = {item.org_code: _item_state(item, now) for item in after.items if item != known[item.org_code]}
-    return ({**columns, "updated_at": now} if columns else {}), items
+    items = [_item_state(item) for item in after.items if item != known[item.org_code]]
+    return state, items, state != _state(before)
 
 
 def _state(registration: Registration) -> Values:
     return {
+        "user_id": registration.user_id,
+        "id": registration.id,
         "status": registration.status.value,
         "run": registration.run,
         "completed_as": registration.completed_as.value if registration.completed_as else None,
@@ -71,25 +58,27 @@ def _state(registration: Registration) -> Values:
     }
 
 
-def _item_state(item: Item, now: datetime) -> Values:
+def _item_state(item: Item) -> Values:
     return {
+        "org_code": item.org_code,
         "status": item.status.value,
         "run": item.run,
         "asset_ids": sorted(item.asset_ids),
         "error_code": item.error_code,
-        "retry_at": item.retry_at,
-        "updated_at": now,
+        "retry_at": item.retry_at.isoformat() if item.retry_at else None,
     }
 
 
-def _item(row: Mapping[Any, Any]) -> Item:
+def _item(columns: Sequence[Any]) -> Item:
+    """`columns` as `storage.registrations.ITEM` orders them."""
+    org_code, status, run, asset_ids, error_code, retry_at = columns
     return Item(
-        org_code=row["org_code"],
-        status=ProviderStatus(row["status"]),
-        run=row["run"],
-        asset_ids=frozenset(row["asset_ids"]),
-        error_code=row["error_code"],
-        retry_at=row["retry_at"],
+        org_code=org_code,
+        status=ProviderStatus(status),
+        run=run,
+        asset_ids=frozenset(asset_ids),
+        error_code=error_code,
+        retry_at=datetime.fromisoformat(retry_at) if retry_at else None,
     )
 
 

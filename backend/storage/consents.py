@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime
+from datetime import date
 from typing import Any
 
-from msgspec import Struct
-from sqlalchemy import RowMapping, bindparam, insert, text, update
+from sqlalchemy import RowMapping, bindparam, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from backend.storage.tables import consent_history
 from backend.storage.tables import consents as table
 
 Values = Mapping[str, Any]  # columns to write
 
 _OF_RUN = text("SELECT * FROM consents WHERE user_id = :user_id AND registration_id = :registration_id AND run = :run")
-_SIGNED = text(
-    """
-    SELECT * FROM consents WHERE user_id = :user_id AND registration_id = :registration_id AND org_code = :org_code
-      AND signed_sealed IS NOT NULL AND ends_on > :today
-    """
-)
 _SIGNED_PROVIDERS = text(
     """
     SELECT org_code FROM consents WHERE user_id = :user_id AND registration_id = :registration_id
@@ -65,34 +57,7 @@ async def sign(connection: AsyncConnection, user_id: str, registration_id: str, 
     await connection.execute(_SIGN, rows)
 
 
-async def signed(connection: AsyncConnection, user_id: str, registration_id: str, org_code: str, today: date) -> RowMapping | None:
-    """The signed consent for one provider that has not ended; None: there is none."""
-    values = {"user_id": user_id, "registration_id": registration_id, "org_code": org_code, "today": today}
-    return (await connection.execute(_SIGNED, values)).mappings().one_or_none()
-
-
 async def signed_providers(connection: AsyncConnection, user_id: str, registration_id: str, today: date) -> frozenset[str]:
     """Providers for which a token can be asked without another signature."""
     values = {"user_id": user_id, "registration_id": registration_id, "today": today}
     return frozenset((await connection.execute(_SIGNED_PROVIDERS, values)).scalars())
-
-
-class Happened(Struct, frozen=True):
-    """One line of the consent history."""
-
-    tx_id: str
-    what: str  # granted, revoked or expired
-    ends_on: date | None = None
-
-
-async def remember(connection: AsyncConnection, user_id: str, org_code: str, happened: Happened, now: datetime) -> None:
-    """Appends to the history that outlives everything else of a user."""
-    row = {
-        "user_id": user_id,
-        "org_code": org_code,
-        "tx_id": happened.tx_id,
-        "happened": happened.what,
-        "ends_on": happened.ends_on,
-        "at": now,
-    }
-    await connection.execute(insert(consent_history), row)

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+import orjson
 from msgspec import Struct
-from sqlalchemy import RowMapping, bindparam, insert, text, update
+from sqlalchemy import RowMapping, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from backend.storage.tables import registration_items as items_table
@@ -36,14 +37,39 @@ class OpenWork(Struct, frozen=True):
     org_code: str | None  # None: the signature
 
 
-_LOAD = text("SELECT * FROM registrations WHERE user_id = :user_id AND id = :id")
-_ITEMS = text(
-    "SELECT * FROM registration_items WHERE user_id = :user_id AND registration_id = ANY(:ids) ORDER BY registration_id, position"
-)
-_LIST = text(
+# A registration with its items is one row and one round trip; `items` holds the columns of `ITEM` in the order of choice.
+_WHOLE = """
+    SELECT r.*, (
+      SELECT jsonb_agg(jsonb_build_array(i.org_code, i.status, i.run, i.asset_ids, i.error_code, i.retry_at) ORDER BY i.position)
+      FROM registration_items i WHERE i.user_id = r.user_id AND i.registration_id = r.id) AS items
+    FROM registrations r WHERE r.user_id = :user_id
+"""
+ITEM = ("org_code", "status", "run", "asset_ids", "error_code", "retry_at")
+_LOAD = text(_WHOLE + "AND r.id = :id")
+_LIST = text(_WHOLE + "AND (CAST(:before AS text) IS NULL OR r.id < :before) ORDER BY r.id DESC LIMIT :limit")
+_ADD = text(
     """
-    SELECT * FROM registrations WHERE user_id = :user_id AND (CAST(:before AS text) IS NULL OR id < :before)
-    ORDER BY id DESC LIMIT :limit
+    WITH registration AS (
+      INSERT INTO registrations (user_id, id, status, run, completed_as, signature_status, signature_run, sign_before, request_id,
+        created_at, updated_at)
+      VALUES (:user_id, :id, :status, :run, :completed_as, :signature_status, :signature_run, :sign_before, :request_id,
+        :created_at, :created_at))
+    INSERT INTO registration_items (user_id, registration_id, org_code, position, status, run, updated_at)
+    SELECT :user_id, :id, item.org_code, item.place - 1, 'waiting', :run, :created_at
+    FROM unnest(CAST(:org_codes AS text[])) WITH ORDINALITY AS item(org_code, place)
+    """
+)
+_SAVE = text(
+    """
+    WITH registration AS (
+      UPDATE registrations SET status = :status, run = :run, completed_as = :completed_as, signature_status = :signature_status,
+        signature_run = :signature_run, updated_at = :now
+      WHERE :changed AND user_id = :user_id AND id = :id)
+    UPDATE registration_items i SET status = item.status, run = item.run, asset_ids = item.asset_ids, error_code = item.error_code,
+      retry_at = item.retry_at, updated_at = :now
+    FROM jsonb_to_recordset(CAST(:items AS jsonb))
+      AS item(org_code text, status text, run int, asset_ids text[], error_code text, retry_at timestamptz)
+    WHERE i.user_id = :user_id AND i.registration_id = :id AND i.org_code = item.org_code
     """
 )
 _UNSIGNED = text(
@@ -64,28 +90,25 @@ _UNCOLLECTED = text(
 )
 
 
-async def add(connection: AsyncConnection, registration: Values, items: Sequence[Values]) -> None:
-    """Writes a new registration with its items."""
-    await connection.execute(insert(table), registration)
-    await connection.execute(insert(items_table), items)
+async def add(connection: AsyncConnection, registration: Values, org_codes: Sequence[str]) -> None:
+    """Writes a new registration with its items, which wait."""
+    await connection.execute(_ADD, {**registration, "org_codes": list(org_codes)})
 
 
-async def load(connection: AsyncConnection, user_id: str, registration_id: str) -> tuple[RowMapping, Sequence[RowMapping]] | None:
-    """The registration's row and its items' rows in the order of choice; None: this user has no such registration."""
-    row = (await connection.execute(_LOAD, {"user_id": user_id, "id": registration_id})).mappings().one_or_none()
-    if row is None:
-        return None
-    return row, (await connection.execute(_ITEMS, {"user_id": user_id, "ids": [registration_id]})).mappings().all()
+async def load(connection: AsyncConnection, user_id: str, registration_id: str) -> RowMapping | None:
+    """The registration's row, with `items`; None: this user has no such registration."""
+    return (await connection.execute(_LOAD, {"user_id": user_id, "id": registration_id})).mappings().one_or_none()
 
 
-async def listed(connection: AsyncConnection, user_id: str, page: Page) -> Sequence[tuple[RowMapping, Sequence[RowMapping]]]:
-    """This user's registrations, newest first."""
+async def listed(connection: AsyncConnection, user_id: str, page: Page) -> Sequence[RowMapping]:
+    """This user's registrations with their `items`, newest first."""
     values = {"user_id": user_id, "before": page.before, "limit": page.limit}
-    rows = (await connection.execute(_LIST, values)).mappings().all()
-    items: dict[str, list[RowMapping]] = {row["id"]: [] for row in rows}
-    for item in (await connection.execute(_ITEMS, {"user_id": user_id, "ids": list(items)})).mappings():
-        items[item["registration_id"]].append(item)
-    return [(row, items[row["id"]]) for row in rows]
+    return (await connection.execute(_LIST, values)).mappings().all()
+
+
+async def save(connection: AsyncConnection, registration: Values, items: Sequence[Values], *, changed: bool, now: datetime) -> None:
+    """Writes the state of a registration, unless it has not `changed`, and of those of its items that have."""
+    await connection.execute(_SAVE, {**registration, "items": orjson.dumps(items).decode(), "changed": changed, "now": now})
 
 
 async def change(connection: AsyncConnection, user_id: str, registration_id: str, changes: Values) -> None:
@@ -105,31 +128,6 @@ _REQUEST = text(
 async def kept_request(connection: AsyncConnection, user_id: str, registration_id: str) -> RowMapping:
     """What the CA answered to the last sign_request of this registration."""
     return (await connection.execute(_REQUEST, {"user_id": user_id, "id": registration_id})).mappings().one()
-
-
-_CHANGE_ITEM = (
-    update(items_table)
-    .where(
-        (items_table.c.user_id == bindparam("of_user"))
-        & (items_table.c.registration_id == bindparam("of_registration"))
-        & (items_table.c.org_code == bindparam("of_org"))
-    )
-    .values(
-        status=bindparam("status"),
-        run=bindparam("run"),
-        asset_ids=bindparam("asset_ids"),
-        error_code=bindparam("error_code"),
-        retry_at=bindparam("retry_at"),
-        updated_at=bindparam("updated_at"),
-    )
-)
-
-
-async def change_items(connection: AsyncConnection, user_id: str, registration_id: str, changed: Mapping[str, Values]) -> None:
-    """Writes whole items by org_code."""
-    if changed:
-        rows = [{"of_user": user_id, "of_registration": registration_id, "of_org": org_code, **row} for org_code, row in changed.items()]
-        await connection.execute(_CHANGE_ITEM, rows)
 
 
 async def touch_item(

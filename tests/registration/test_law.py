@@ -31,8 +31,9 @@ from backend.registration.decisions import (
     decide,
 )
 from backend.registration.model import Registration, evolve
-from backend.registration.rows import changed_rows, new_rows, restored
+from backend.registration.rows import changed_rows, new_row, restored
 from backend.registration.views import registration_view
+from backend.storage.registrations import ITEM
 from tests.registration.client_fold import Client
 from tests.registration.play import NOON, SIGNATURE, TTL, A, B, C, asset, new, told
 
@@ -79,15 +80,15 @@ class World:
     """The rows, and a client that followed from each position on."""
 
     def __init__(self, registration: Registration) -> None:
-        self.row, items = new_rows(registration, request_id="req_1")
+        self.row = new_row(registration, request_id="req_1")
         self.row |= dict.fromkeys(("sign_web_url", "sign_ios_url", "sign_aos_url", "sign_expires_at"))
-        self.items = {item["org_code"]: item for item in items}
+        self.items = {item.org_code: [item.org_code, "waiting", item.run, [], None, None] for item in registration.items}
         self.history: list[Fact] = []
         self.clients = [self.client()]
 
     @property
     def registration(self) -> Registration:
-        return restored(self.row, list(self.items.values()))
+        return restored({**self.row, "items": list(self.items.values())})
 
     def snapshot(self) -> dict[str, Any]:
         view = orjson.loads(to_json(registration_view(self.registration, DIRECTORY, Position("e", 0))))
@@ -104,13 +105,13 @@ class World:
         before, now = self.registration, NOON + timedelta(seconds=seconds)
         facts = decide(before, request, now)
         after = evolve(before, facts)
-        columns, items = changed_rows(before, after, now)
-        self.row |= columns
+        state, items, changed = changed_rows(before, after)
+        self.row |= state if changed else {}
         if isinstance(request, RecordSignatureRequest) and facts:
             expires = {"sign_expires_at": NOON + TTL}
             self.row |= {"sign_web_url": "https://ca/w", "sign_ios_url": "ca://i", "sign_aos_url": "ca://a", **expires}
-        for org_code, values in items.items():
-            self.items[org_code] |= values
+        for values in items:
+            self.items[values["org_code"]] = [values[name] for name in ITEM]
         self.history += facts
         for fact in facts:
             event = orjson.loads(fact.event().encode())

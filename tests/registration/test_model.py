@@ -10,7 +10,7 @@ import pytest
 from backend.events import Position, ProviderStatus, SignatureStatus, to_json
 from backend.providers.directory import BUILT_IN, load_directory
 from backend.registration.decisions import Cancel, RecordAcceptance, RecordDenial, Retry
-from backend.registration.rows import changed_rows, new_rows
+from backend.registration.rows import changed_rows
 from backend.registration.views import etag, registration_view
 from tests.registration.play import NOON, A, B, completes, connects, defers, fails, given, new, shows
 
@@ -72,16 +72,12 @@ def test_a_cancelled_registration_keeps_its_signature() -> None:
 
 def test_only_what_changed_is_written() -> None:
     before, after = given(A, B).signed().registration, given(A, B).signed().when(connects(B)).registration
-    columns, items = changed_rows(before, after, NOON)
-    assert columns == {}
-    assert set(items) == {B}
-    assert items[B]["status"] == ProviderStatus.CONNECTING.value
-    assert changed_rows(before, before, NOON) == ({}, {})
-
-
-def test_rows_keep_the_order_of_choice() -> None:
-    _, items = new_rows(new(B, A), request_id="req_1")
-    assert [(item["position"], item["org_code"]) for item in items] == [(0, B), (1, A)]
+    _, items, changed = changed_rows(before, after)
+    assert not changed
+    assert [(item["org_code"], item["status"]) for item in items] == [(B, ProviderStatus.CONNECTING.value)]
+    _, items, changed = changed_rows(before, before)
+    assert not changed
+    assert items == []
 
 
 def test_the_tag_ignores_the_position_and_nothing_else() -> None:

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from backend.events import ProviderStatus, RegistrationStatus
 from backend.registration.model import Item, Registration
-from backend.registration.rows import new_rows, restored
+from backend.registration.rows import changed_rows, new_row, restored
 from backend.storage import registrations
 from backend.storage.database import Database
 from backend.storage.registrations import OpenWork, Page
@@ -28,7 +28,10 @@ def registration(name: str, *items: Item, user_id: str = "anna", **state: object
 async def add(database: Database, *all_of_them: Registration) -> None:
     async def deed(connection: AsyncConnection) -> None:
         for one in all_of_them:
-            await registrations.add(connection, *new_rows(one, request_id="req_12345678"))
+            await registrations.add(connection, new_row(one, request_id="req_12345678"), [item.org_code for item in one.items])
+            fresh = replace(one, items=tuple(Item(org_code=item.org_code, run=one.run) for item in one.items))
+            state, items, changed = changed_rows(fresh, one)
+            await registrations.save(connection, state, items, changed=changed, now=NOW)
 
     await database.transaction(deed)
 
@@ -46,9 +49,9 @@ async def test_a_registration_comes_back_as_it_was_written(database: Database) -
     written = registration("reg_1", *items, status=RegistrationStatus.PARTIAL, run=4, completed_as=RegistrationStatus.PARTIAL)
     await add(database, written)
     async with database.reading() as connection:
-        rows = await registrations.load(connection, "anna", "reg_1")
-        assert rows is not None
-        assert restored(*rows) == written
+        row = await registrations.load(connection, "anna", "reg_1")
+        assert row is not None
+        assert restored(row) == written
         assert await registrations.load(connection, "berta", "reg_1") is None
 
 
@@ -58,8 +61,8 @@ async def test_pages_go_from_the_newest_to_the_oldest_and_leave_out_others(datab
     seen: list[str] = []
     async with database.reading() as connection:
         while page := await registrations.listed(connection, "anna", Page(2, seen[-1] if seen else None)):
-            seen += [row["id"] for row, _ in page]
-            assert all([item["org_code"] for item in items] == [B, A] for _, items in page)
+            seen += [row["id"] for row in page]
+            assert all([org_code for org_code, *_ in row["items"]] == [B, A] for row in page)
     assert seen == ["reg_4", "reg_3", "reg_2", "reg_1", "reg_0"]
 
 
