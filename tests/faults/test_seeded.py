@@ -17,13 +17,12 @@ import pytest
 import redis
 
 from tests.faults.chaos import Blackhole, Fault, HalfClose, Latency, Reset, Stall, Truncate
-from tests.faults.conftest import LEASE
+from tests.faults.conftest import LEASE, SEED
 from tests.faults.stage import BANK, CARD, EFIN, Stage, a_stage
 from tests.faults.supervisor import Edge, Fleet, Topology, a_fleet
 
 pytestmark = [pytest.mark.system, pytest.mark.long]
 
-SEED = int(os.environ.get("MOA_FAULT_SEED") or random.SystemRandom().randrange(10**6))
 ROUNDS = int(os.environ.get("MOA_FAULT_ROUNDS") or 4)
 FAULTS = 6  # per round
 ARRIVALS = 40
