@@ -22,6 +22,7 @@ async def test_an_api_and_a_worker_that_are_told_to_go_lose_nothing(stage: Stage
         began = time.monotonic()
         assert await asyncio.gather(*(member.stop() for member in leaving)) == [0, 0]
         assert time.monotonic() - began < DRAINED
+        await asyncio.gather(*(member.start() for member in leaving))
     await stage.is_well()
 
 
