@@ -20,6 +20,8 @@ from hypothesis import settings
 from backend.engines import Engine, erase_postgres, start_postgres, start_valkey
 from tests.running import Running, running_system
 
+pytest.register_assert_rewrite("tests.registration.play")  # before any room imports it
+
 NUMBERS = itertools.count(1)
 
 

@@ -11,8 +11,6 @@ from backend.engines import Engine
 from tests.registration.house import Client, House, a_house
 from tests.storage.given import copied
 
-pytest.register_assert_rewrite("tests.registration.play")
-
 
 @pytest.fixture(scope="package")
 async def whole_house(postgres: Engine, valkey: Engine, migrated_template: str) -> AsyncIterator[House]:
