@@ -52,18 +52,13 @@ async def test_no_balance_is_not_a_balance_of_nothing(database: Database) -> Non
     assert (await listed(database))[0].balance is None
 
 
-async def test_a_newer_answer_replaces_an_older_one_and_never_the_other_way_round(database: Database) -> None:
-    newer = asset("x", as_of="2026-11-22T03:00:01.000Z", amount="2.00")
+async def test_what_commits_later_stays_as_it_does_for_whoever_follows_the_feed(database: Database) -> None:
+    earlier = asset("x", as_of="2026-11-22T03:00:01.000Z", amount="2.00")
+    later = asset("x", as_of="2026-11-22T03:00:00.000Z", amount="3.00")  # was on its way for longer
     await save(database, asset("x"))
-    await save(database, newer)
-    await save(database, asset("x", amount="3.00"))
-    assert await listed(database) == [newer]
-
-
-async def test_of_two_answers_of_one_moment_the_later_stays(database: Database) -> None:
-    await save(database, asset("x", amount="1.00"))
-    await save(database, asset("x", amount="2.00"))
-    assert await listed(database) == [asset("x", amount="2.00")]
+    await save(database, earlier)
+    await save(database, later)
+    assert await listed(database) == [later]
 
 
 async def test_filters_narrow_and_join(database: Database) -> None:
