@@ -34,7 +34,7 @@ async def node(installed: Path) -> AsyncIterator[Node]:
         yield node
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")  # a worker that outlived its tests would take the jobs of others
 async def whole_house(postgres: Engine, valkey: Engine, migrated_template: str) -> AsyncIterator[House]:
     with redis.Redis.from_url(valkey.url) as client:
         client.flushall()

@@ -12,7 +12,7 @@ from tests.registration.house import Client, House, a_house
 from tests.storage.given import copied
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")  # a worker that outlived its tests would take the jobs of others
 async def whole_house(postgres: Engine, valkey: Engine, migrated_template: str) -> AsyncIterator[House]:
     with redis.Redis.from_url(valkey.url) as client:
         client.flushall()
