@@ -26,6 +26,7 @@ async def test_an_api_and_a_worker_that_are_told_to_go_lose_nothing(stage: Stage
     await stage.is_well()
 
 
+@pytest.mark.long
 async def test_everybody_told_to_go_and_started_again_goes_on(stage: Stage) -> None:
     fleet = stage.fleet
     stage.arrive(10, every=0.2)

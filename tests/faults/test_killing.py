@@ -96,6 +96,7 @@ async def test_an_api_killed_between_commit_and_answer_has_begun_one_registratio
     assert len((await stage.is_well()).rows.registrations) == 1
 
 
+@pytest.mark.long
 async def test_an_api_killed_under_load_is_replaced_by_the_other(stage: Stage) -> None:
     stage.arrive(8, every=0.15)
     await stage.until_accepted(2)

@@ -43,6 +43,7 @@ async def test_a_wiped_valkey_loses_no_work_and_says_that_history_is_gone(stage:
     await stage.is_well()
 
 
+@pytest.mark.long
 async def test_a_restarted_postgres_costs_a_moment(stage: Stage) -> None:
     stage.arrive(12, every=0.2)
     await stage.until_accepted(4)
