@@ -196,7 +196,6 @@ async def _first(wait: Coroutine[object, object, object], fates: set[asyncio.Tas
 def _tell(system: System, data: Path) -> None:
     first = system.api_urls[0]
     _say(f"page     {first}/")
-    _say(f"console  {first}/ops")
     for url in system.api_urls[1:]:
         _say(f"also     {url}/")
     if system.sandbox:
