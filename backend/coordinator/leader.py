@@ -45,7 +45,8 @@ class Leader:
                 await self._reign(duties, token, asked)
                 log.info("leader.stepped_down", leader=self.name, fence=token)
         finally:
-            await self._step_down()
+            # In a task of its own: before Python 3.11.3 no timeout works inside of a task that was cancelled (gh-102780).
+            await asyncio.create_task(self._step_down())
 
     async def _elected(self) -> tuple[int, float]:
         """My fencing token, and when I asked for it."""

@@ -122,7 +122,8 @@ class LeasedWorker(Worker):
                 for helper in helpers:
                     helper.cancel()
                 await asyncio.gather(*helpers, return_exceptions=True)
-                await self.close()
+                # In a task of its own: before Python 3.11.3 no timeout works inside of a task that was cancelled (gh-102780).
+                await asyncio.create_task(self.close())
 
     async def close(self) -> None:
         """Gives back what is still held, and closes the connections. A Valkey that is away does not hold it up for long."""

@@ -62,10 +62,14 @@ class SingleFlight:
         async def end() -> None:
             holding.cancel()
             await asyncio.gather(holding, return_exceptions=True)
-            with suppress(EngineUnavailable), engine_errors():  # then the lease ends by itself
-                await self._release([key], [me])
+            # In a task of its own: before Python 3.11.3 no timeout works inside of a task that was cancelled (gh-102780).
+            await asyncio.create_task(self._given_back(key, me))
 
         return Flight(end)
+
+    async def _given_back(self, key: str, me: str) -> None:
+        with suppress(EngineUnavailable), engine_errors():  # then the lease ends by itself
+            await self._release([key], [me])
 
     async def _taken(self, key: str, me: str) -> None:
         pause, longest = _PAUSES
