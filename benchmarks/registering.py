@@ -241,6 +241,6 @@ BENCHMARK: Benchmark[Stage] = Benchmark(
         Aim(variant=NEW, table=_COMPARED, column="answer p99", most=25),
         Aim(variant=NEW, table=_ROAD, column="first asset over critical path p50", most=15),
     ),
-    plan=Plan(rounds=3, seconds=20, warm_up=5, rate=5),
+    plan=Plan(rounds=3, seconds=10, warm_up=3, rate=5),
     quick=Plan(rounds=1, seconds=2, warm_up=1, rate=3),
 )
