@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import asyncpg
 import orjson
@@ -120,6 +120,3 @@ class Database:
 
     async def close(self) -> None:
         await self._engine.dispose()
-
-
-Rows = list[dict[str, Any]]
