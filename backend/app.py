@@ -24,7 +24,6 @@ from backend.edge import Edge, InTime, on_http_exception, on_refused
 from backend.errors import Refused
 from backend.events import to_json
 from backend.logs import configure_logs
-from backend.realtime.audience import OPS, USERS
 from backend.realtime.endpoints import RealtimeDeps
 from backend.realtime.endpoints import routes as realtime_routes
 from backend.registration.endpoints import RegistrationEndpoints
@@ -85,8 +84,7 @@ def _middleware(settings: Settings) -> list[Middleware]:
         expose_headers=["ETag", "Idempotent-Replayed", "Location", "Retry-After", "X-Request-Id", FEED_POSITION],
         max_age=600,
     )
-    endless = frozenset(audience.path for audience in (USERS, OPS))
-    return [Middleware(Edge, allowed_origins=origins), *([cors] if origins else []), Middleware(InTime, endless=endless)]
+    return [Middleware(Edge, allowed_origins=origins), *([cors] if origins else []), Middleware(InTime)]
 
 
 def _operations(api: Api) -> list[BaseRoute]:

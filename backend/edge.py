@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -32,6 +33,7 @@ _BY_STATUS: Mapping[int, Problem] = {
 }
 
 ANSWER_SECONDS = 8.0  # what clients wait for at the most is often 10
+PATIENCE = "patience"  # in `request.state`: the `asyncio.Timeout` over the time until the answer begins
 _TOO_LATE = "This took too long. Whether it was carried out is not known: repeat it, a registration with the same Idempotency-Key."
 
 log = structlog.get_logger()
@@ -82,19 +84,18 @@ class Edge:
 
 
 class InTime:
-    """Answers for an endpoint that cannot, because an engine keeps it waiting. `endless`: paths whose answers are long by nature.
+    """Answers for an endpoint that cannot, because an engine keeps it waiting. An answer that has begun may take as long as it likes.
 
-    Each wait inside has its own bound, but several may follow one another; this one is over all of them.
+    Each wait inside has its own bound, but several may follow one another; this one is over all of them, but for an `own_wait`.
     """
 
-    def __init__(self, app: ASGIApp, *, endless: frozenset[str], seconds: float = ANSWER_SECONDS) -> None:
+    def __init__(self, app: ASGIApp, *, seconds: float = ANSWER_SECONDS) -> None:
         self._app = app
-        self._endless = endless
         self._seconds = seconds
         self._given_up: set[asyncio.Task[None]] = set()  # on their way out; each holds a connection of a bounded pool at most
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in self._endless:
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         begun = over = False
@@ -107,7 +108,9 @@ class InTime:
 
         answering = asyncio.ensure_future(self._answer(scope, receive, watched))
         try:
-            await asyncio.wait({answering}, timeout=self._seconds)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._seconds) as scope["state"][PATIENCE]:
+                    await asyncio.wait({answering})
             if begun or answering.done():
                 await answering
                 return
@@ -132,6 +135,24 @@ class InTime:
         self._given_up.discard(answering)
         if not answering.cancelled() and (exc := answering.exception()) is not None:
             log.info("request.gave_up", error=type(exc).__name__)
+
+
+@contextmanager
+def own_wait(request: Request) -> Iterator[None]:
+    """What happens inside is the client's own wish to wait: it does not count as being kept waiting."""
+    patience: asyncio.Timeout | None = getattr(request.state, PATIENCE, None)  # None: nobody counts
+    until = patience.when() if patience is not None else None
+    if patience is None or until is None:
+        yield
+        return
+    began = asyncio.get_running_loop().time()
+    with suppress(RuntimeError):  # it is over already, and so is this request
+        patience.reschedule(None)
+    try:
+        yield
+    finally:
+        with suppress(RuntimeError):
+            patience.reschedule(until + asyncio.get_running_loop().time() - began)
 
 
 async def refuse(answer: Response, scope: Scope, receive: Receive, send: Send) -> None:

@@ -18,6 +18,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from backend.clock import Clock
+from backend.edge import own_wait
 from backend.errors import Problem, Refused
 from backend.events import Position, to_json
 from backend.identity import Identity, TokenVerifier, identify
@@ -141,7 +142,8 @@ async def poll(request: Request, deps: RealtimeDeps, user_id: str) -> Response:
         deps.hub.enrol(mailbox)
         missed = await deps.hub.attach(user_id, mailbox, since)
         if not missed.entries and missed.recovered:
-            await _wait(request, mailbox, wait)
+            with own_wait(request):
+                await _wait(request, mailbox, wait)
             missed = await _found(deps, user_id, mailbox, missed)
     finally:
         deps.hub.withdraw(mailbox)

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from backend.edge import Edge, InTime
+from backend.edge import Edge, InTime, own_wait
 
 SECONDS = 0.1
 
@@ -51,12 +51,15 @@ async def ask(ended: list[str]) -> AsyncIterator[Callable[[str], Awaitable[httpx
         await asyncio.sleep(SECONDS * 2)
         return PlainTextResponse("late")
 
+    async def waiting(request: Request) -> Response:
+        with own_wait(request):
+            await asyncio.sleep(SECONDS * 2)
+        await asyncio.sleep(float(request.query_params["then"]))
+        return PlainTextResponse("waited")
+
     app = Starlette(
-        routes=[Route(f"/{deed.__name__}", deed) for deed in (prompt, stuck, begun, broken, slow)] + [Route("/feed", slow)],
-        middleware=[
-            Middleware(Edge, allowed_origins=frozenset()),
-            Middleware(InTime, endless=frozenset({"/feed"}), seconds=SECONDS),
-        ],
+        routes=[Route(f"/{deed.__name__}", deed) for deed in (prompt, stuck, begun, broken, slow, waiting)],
+        middleware=[Middleware(Edge, allowed_origins=frozenset()), Middleware(InTime, seconds=SECONDS)],
     )
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://moa") as client:
@@ -74,9 +77,16 @@ async def test_an_endpoint_that_hangs_is_answered_for_with_503_and_given_up(ask,
     assert ended == ["stuck"]
 
 
-async def test_whoever_is_in_time_or_has_begun_or_is_endless_is_left_alone(ask) -> None:
-    said = [(await ask(path)).text for path in ("/prompt", "/begun", "/feed")]
-    assert said == ["here", "ab", "late"]
+async def test_whoever_is_in_time_or_has_begun_is_left_alone(ask) -> None:
+    assert [(await ask(path)).text for path in ("/prompt", "/begun")] == ["here", "ab"]
+    assert (await ask("/slow")).status_code == 503
+
+
+async def test_what_a_client_asked_to_wait_for_does_not_count_but_what_follows_does(ask) -> None:
+    assert (await ask("/waiting?then=0")).text == "waited"
+    began = asyncio.get_running_loop().time()
+    assert (await ask("/waiting?then=5")).status_code == 503
+    assert asyncio.get_running_loop().time() - began < SECONDS * 8
 
 
 async def test_a_fault_is_still_a_fault(ask) -> None:
