@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from contextlib import aclosing
 
 import pytest
 
 from backend.failpoints import Failpoint
-from tests.faults.people import over
-from tests.faults.stage import BANK, CARD, Stage
+from tests.faults.history import JSON
+from tests.faults.people import TRANSPORTS, Person, over
+from tests.faults.stage import BANK, CARD, Stage, rows_of
 from tests.faults.supervisor import Member
 
 pytestmark = pytest.mark.system
@@ -18,6 +20,7 @@ pytestmark = pytest.mark.system
 OF_THE_API = {Failpoint.ACCEPT_COMMITTED}
 OF_A_WORKER = [place for place in Failpoint if place not in OF_THE_API]
 KILLED = -signal.SIGKILL
+LATE = 3.0  # seconds from a worker's death until what it left in the outbox is heard: a second there, a second to the next sweep
 
 
 async def doomed(stage: Stage, place: Failpoint, passage: int) -> Member:
@@ -75,6 +78,42 @@ async def test_all_workers_killed_and_back_later_find_everything(stage: Stage, a
         await asyncio.gather(*(worker.kill() for worker in stage.fleet.workers))
         await asyncio.sleep(away)  # the outage itself
         await asyncio.gather(*(worker.start() for worker in stage.fleet.workers))
+    await stage.is_well()
+
+
+async def until_the_end(person: Person, transport: str, registration: JSON) -> float:
+    """When it hears that the registration is over, in Unix seconds: over one connection, or poll after poll. `Cut` for any other."""
+    epoch, offset = registration["position"]["epoch"], registration["position"]["offset"]
+    while True:
+        async with aclosing(TRANSPORTS[transport](person, epoch, offset)) as heard:
+            async for one in heard:
+                offset = one.offset
+                if one.event["type"] == "registration.completed":
+                    return time.time()
+        assert transport == "poll", f"{transport} ended by itself"
+
+
+async def test_the_last_fact_of_a_killed_worker_is_heard_without_reconnecting(stage: Stage) -> None:
+    person = stage.person("empty")  # owns nothing, so the signature, the link and the end are all that is committed
+    others = list(stage.fleet.workers)
+    for worker in others:
+        worker.freeze()
+    try:
+        member = await doomed(stage, Failpoint.HANDLE_COMMITTED, 4)  # requested, signed, connecting, and the end
+        await member.until_ready()
+        registration = await person.register(BANK)
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+            hearing = [group.create_task(until_the_end(person, transport, registration)) for transport in TRANSPORTS]
+            assert await member.ended() == KILLED
+        stage.history.disturbed("worker killed", member.ended_at)
+        assert [row["status"] for row in (await rows_of(stage.fleet, [person])).registrations] == ["completed"]
+        late = [heard.result() - member.ended_at for heard in hearing]
+        assert min(late) > 0, "the worker has told it, and then nothing was tried"
+        assert max(late) < LATE
+    finally:
+        for worker in others:
+            worker.thaw()
+        stage.fleet.dismiss("doomed-")
     await stage.is_well()
 
 
