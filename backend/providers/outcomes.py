@@ -1,11 +1,13 @@
-"""What an answer, or the lack of one, means: from (HTTP status, rsp_code, OAuth error, transport failure) to one `ProviderError`.
+"""What an answer, or the lack of one, means: from (HTTP status, rsp_code, OAuth error, transport failure) to one `Outcome`.
 
 RULE: pure, and the only place that knows the codes of the standard (sections 5 and 6). In: what was seen. Out: a `Finding`, or None for
-"this is an answer". Nothing that came from outside is repeated: a reason is one of the names below, or `http_` and three digits.
+"this is an answer"; `outcome_of` its reason says whose fault it is, what the person must do, and what it means to a circuit.
+Nothing that came from outside is repeated: a reason is a name of `CATALOGUE`, or `http_` and three digits.
 """
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
@@ -13,6 +15,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 from backend.errors import (
+    ITEM_ERRORS,
     ConsentRequired,
     ProviderBusy,
     ProviderError,
@@ -22,7 +25,9 @@ from backend.errors import (
     ProviderTimeout,
     ProviderUnavailable,
     Trouble,
+    UserAction,
 )
+from backend.events import ItemError
 
 
 class RspCode(StrEnum):
@@ -94,38 +99,124 @@ class Failure(StrEnum):
     PAGING = "paging"  # a cursor that comes again, or pages without end
 
 
+class Fault(StrEnum):
+    """Whose fault it is that a call gave no answer."""
+
+    OURS = "ours"
+    THEIRS = "theirs"
+    PERSONS = "persons"  # their consent ended, or their asset is gone
+    NOBODYS = "nobodys"  # planned
+
+
+class Weight(StrEnum):
+    """What the end of a call means to a circuit (standard, rule 5 of our notes: a 4xx is about one user or asset, never a failure)."""
+
+    OK = "ok"
+    SLOW = "slow"  # an answer, over the provider's threshold
+    FAILURE = "failure"
+    IGNORED = "ignored"  # says nothing about its health: a quota, planned maintenance, a fault of ours
+
+
+class Outcome(Struct, frozen=True):
+    """What one way to end without an answer means. The words for it are `words`, what the person must do is `advice`."""
+
+    trouble: Trouble
+    fault: Fault
+    weight: Weight
+
+    @property
+    def words(self) -> ItemError:
+        """The contract's error: code, title, detail, retryable, user_action."""
+        return ITEM_ERRORS[self.trouble]
+
+    @property
+    def advice(self) -> Advice:
+        """What the person must do, in words."""
+        return ADVICE[UserAction(self.words.user_action)]
+
+
+class Advice(Struct, frozen=True):
+    """What a person must do about it."""
+
+    ko: str
+    en: str
+
+
 class Finding(Struct, frozen=True):
-    """Why there is no answer that we can use."""
+    """Why there is no answer that we can use. `reason` is a name of the catalogue, or `http_` and three digits."""
 
     trouble: Trouble
     reason: str
 
 
-_BY_CODE: dict[str, Trouble] = {
-    RspCode.TOKEN_INVALID: Trouble.CONSENT_REQUIRED,  # after one refresh; see `token_is_worn`
-    RspCode.CONSENT_ENDED: Trouble.CONSENT_REQUIRED,
-    RspCode.CLIENT_RESTRICTED: Trouble.BUSY,
-    RspCode.QUOTA: Trouble.BUSY,
-    RspCode.MAINTENANCE: Trouble.RESTING,
-    RspCode.OUT_OF_WINDOW: Trouble.BUSY,  # our scheduler's fault: come back inside the window
-    OAuthError.INVALID_GRANT: Trouble.CONSENT_REQUIRED,
-    OAuthError.SERVER_ERROR: Trouble.UNAVAILABLE,
-    OAuthError.TEMPORARILY_UNAVAILABLE: Trouble.UNAVAILABLE,
+ADVICE: dict[UserAction, Advice] = {
+    UserAction.RETRY: Advice("잠시 후 다시 시도해 주세요.", "Try again later."),
+    UserAction.WAIT: Advice("기다려 주시면 다시 연결해 드립니다.", "Wait: it is tried again without you."),
+    UserAction.SIGN_AGAIN: Advice("다시 동의하고 서명해 주세요.", "Consent and sign again."),
+    UserAction.CONTACT_PROVIDER: Advice("해당 기관에 문의해 주세요.", "Ask the provider."),
 }
 
-_BY_FAILURE: dict[Failure, Trouble] = {
-    Failure.UNKNOWN: Trouble.UNAVAILABLE,
-    Failure.CONNECT: Trouble.UNAVAILABLE,
-    Failure.ADDRESS: Trouble.UNAVAILABLE,
-    Failure.TLS: Trouble.UNAVAILABLE,
-    Failure.RESET: Trouble.UNAVAILABLE,
-    Failure.DEADLINE: Trouble.TIMEOUT,
-    Failure.NOT_HTTP: Trouble.INVALID_RESPONSE,
-    Failure.TRUNCATED: Trouble.INVALID_RESPONSE,
-    Failure.OVERSIZE: Trouble.INVALID_RESPONSE,
-    Failure.ENCODED: Trouble.INVALID_RESPONSE,
-    Failure.MALFORMED: Trouble.INVALID_RESPONSE,
-    Failure.PAGING: Trouble.INVALID_RESPONSE,
+_WORN = Outcome(Trouble.CONSENT_REQUIRED, Fault.PERSONS, Weight.OK)
+_NOT_THERE = Outcome(Trouble.REFUSED, Fault.PERSONS, Weight.OK)  # one asset, or one customer
+_OUR_CALL = Outcome(Trouble.REFUSED, Fault.OURS, Weight.OK)
+_TOO_MUCH = Outcome(Trouble.BUSY, Fault.OURS, Weight.IGNORED)
+_BROKEN_DOWN = Outcome(Trouble.UNAVAILABLE, Fault.THEIRS, Weight.FAILURE)
+_NO_CALL = Outcome(Trouble.UNAVAILABLE, Fault.OURS, Weight.IGNORED)  # our directory is wrong: nothing left
+_UNREADABLE = Outcome(Trouble.INVALID_RESPONSE, Fault.THEIRS, Weight.FAILURE)
+
+# The closed catalogue: every name that `ProviderError.reason` can have, but `http_` and three digits (`_of_status`).
+CATALOGUE: dict[str, Outcome] = {
+    RspCode.BAD_PARAMETER: _OUR_CALL,
+    RspCode.BAD_HEADER: _OUR_CALL,
+    RspCode.BAD_VERSION: _OUR_CALL,
+    RspCode.PERIOD_TOO_LONG: _OUR_CALL,
+    RspCode.TOKEN_INVALID: _WORN,  # after one refresh; see `token_is_worn`
+    RspCode.IP_NOT_ALLOWED: _OUR_CALL,
+    RspCode.SERIALNUMBER: _OUR_CALL,
+    RspCode.NO_SCOPE: _OUR_CALL,
+    RspCode.ASSET_NOT_CONSENTED: _NOT_THERE,
+    RspCode.CONSENT_ENDED: _WORN,
+    RspCode.WRONG_CALL: _OUR_CALL,
+    RspCode.CLIENT_RESTRICTED: _TOO_MUCH,
+    RspCode.UNKNOWN_ORG: _OUR_CALL,
+    RspCode.TOO_OLD: _OUR_CALL,
+    RspCode.ASSET_NOT_NORMAL: _NOT_THERE,
+    RspCode.NO_ENDPOINT: _OUR_CALL,
+    RspCode.NO_ASSET: _NOT_THERE,
+    RspCode.NO_CUSTOMER: _NOT_THERE,
+    RspCode.WRONG_METHOD: _OUR_CALL,
+    RspCode.QUOTA: _TOO_MUCH,
+    RspCode.SYSTEM_FAILURE: _BROKEN_DOWN,
+    RspCode.REQUEST_FAILED: _BROKEN_DOWN,
+    RspCode.PROCESSING_TIMEOUT: _BROKEN_DOWN,
+    RspCode.UNKNOWN_FAILURE: _BROKEN_DOWN,
+    RspCode.BEHIND_RELAY_DOWN: _BROKEN_DOWN,
+    RspCode.BEHIND_HUB_DOWN: _BROKEN_DOWN,
+    RspCode.RELAY_CONVERSION: _BROKEN_DOWN,
+    RspCode.MAINTENANCE: Outcome(Trouble.RESTING, Fault.NOBODYS, Weight.IGNORED),  # a state of its own, with its own end
+    RspCode.OUT_OF_WINDOW: _TOO_MUCH,  # our scheduler's fault: come back inside the window
+    OAuthError.INVALID_REQUEST: _OUR_CALL,
+    OAuthError.INVALID_CLIENT: _OUR_CALL,
+    OAuthError.INVALID_GRANT: _WORN,
+    OAuthError.UNAUTHORIZED_CLIENT: _OUR_CALL,
+    OAuthError.UNSUPPORTED_GRANT_TYPE: _OUR_CALL,
+    OAuthError.INVALID_SCOPE: _OUR_CALL,
+    OAuthError.UNAUTHORIZED_USER: _NOT_THERE,
+    OAuthError.METHOD_NOT_ALLOWED: _OUR_CALL,
+    OAuthError.SERVER_ERROR: _BROKEN_DOWN,
+    OAuthError.TEMPORARILY_UNAVAILABLE: _BROKEN_DOWN,
+    Failure.UNKNOWN: _NO_CALL,
+    Failure.ADDRESS: _NO_CALL,
+    Failure.CONNECT: _BROKEN_DOWN,
+    Failure.TLS: _BROKEN_DOWN,
+    Failure.RESET: _BROKEN_DOWN,
+    Failure.DEADLINE: Outcome(Trouble.TIMEOUT, Fault.THEIRS, Weight.FAILURE),
+    Failure.NOT_HTTP: _UNREADABLE,
+    Failure.TRUNCATED: _UNREADABLE,
+    Failure.OVERSIZE: _UNREADABLE,
+    Failure.ENCODED: _UNREADABLE,
+    Failure.MALFORMED: _UNREADABLE,
+    Failure.PAGING: _UNREADABLE,
 }
 
 _ERRORS: dict[Trouble, type[ProviderError]] = {
@@ -138,11 +229,13 @@ _ERRORS: dict[Trouble, type[ProviderError]] = {
     Trouble.REFUSED: ProviderRefused,
 }
 
-_CODES = frozenset[str]([*RspCode, *OAuthError])
 _OAUTH = frozenset[str](OAuthError)
 _BROKEN = frozenset[str]([OAuthError.SERVER_ERROR, OAuthError.TEMPORARILY_UNAVAILABLE])
-_GOOD = frozenset[str]([RspCode.OK, RspCode.UP_TO_DATE, RspCode.TOKEN_NOT_VALID])
+_CODES = frozenset[str]([*RspCode, *OAuthError]) & CATALOGUE.keys()  # without those that say that all is well
 _ONE_ASSET = frozenset[str]([RspCode.ASSET_NOT_CONSENTED, RspCode.NO_ASSET, RspCode.ASSET_NOT_NORMAL])
+_NOT_SERVED = frozenset[str]([RspCode.NO_SCOPE, RspCode.NO_ENDPOINT])
+
+_STATUS = re.compile(r"http_([0-9]{3})")
 
 _SHORTEST_WAIT = timedelta(seconds=1)
 _LONGEST_WAIT = timedelta(hours=1)
@@ -155,14 +248,28 @@ def of_answer(status: int, code: str | None, accepts: frozenset[str]) -> Finding
     """
     if status == 200 and (code in accepts or (not accepts and code not in _OAUTH)):
         return None
-    if code in _CODES and code not in _GOOD and _belongs(status, code):
-        return Finding(_BY_CODE.get(code) or _by_first_digit(code), str(code))
-    return Finding(_by_status(status), f"http_{status}" if status != 200 else Failure.MALFORMED)
+    reason = code if code in _CODES and _belongs(status, code) else Failure.MALFORMED if status == 200 else f"http_{status}"
+    return Finding(outcome_of(reason).trouble, reason)
+
+
+def outcome_of(reason: str) -> Outcome:
+    """What a `Finding.reason` or `ProviderError.reason` means. KeyError: it is not of this catalogue."""
+    status = _STATUS.fullmatch(reason)
+    return _of_status(int(status[1])) if status else CATALOGUE[reason]
+
+
+def weight_of(error: ProviderError | None, seconds: float, slow_after: float) -> Weight:
+    """What the end of a call that took so long means to a circuit. `error` None: it was answered."""
+    try:
+        weight = Weight.OK if error is None else outcome_of(error.reason).weight
+    except KeyError:
+        return Weight.IGNORED  # not the end of a call
+    return Weight.SLOW if weight is Weight.OK and seconds >= slow_after else weight
 
 
 def of_failure(failure: Failure) -> Finding:
     """Judges a call that ended without a whole HTTP answer."""
-    return Finding(_BY_FAILURE[failure], failure)
+    return Finding(CATALOGUE[failure].trouble, failure)
 
 
 def error_of(org_code: str, finding: Finding, retry_at: datetime | None = None) -> ProviderError:
@@ -178,6 +285,11 @@ def failed(org_code: str, failure: Failure) -> ProviderError:
 def only_this_asset(error: ProviderError) -> bool:
     """Whether the error speaks of one asset (gone, closed, not consented) and says nothing about the others."""
     return error.reason in _ONE_ASSET
+
+
+def not_served(error: ProviderError) -> bool:
+    """Whether the provider does not offer this API to us at all: outside the token's scope, or not among its own."""
+    return error.reason in _NOT_SERVED
 
 
 def token_is_worn(error: ProviderError) -> bool:
@@ -208,13 +320,10 @@ def _belongs(status: int, code: str) -> bool:
     return status == 200 or code[0] == str(status)[0]
 
 
-def _by_first_digit(code: str) -> Trouble:
-    return Trouble.UNAVAILABLE if code[0] == "5" else Trouble.REFUSED
-
-
-def _by_status(status: int) -> Trouble:
+def _of_status(status: int) -> Outcome:
+    """An answer that has no code which can be believed."""
     if status == 429:
-        return Trouble.BUSY
+        return _TOO_MUCH
     if 400 <= status < 500:
-        return Trouble.REFUSED
-    return Trouble.UNAVAILABLE if status >= 500 else Trouble.INVALID_RESPONSE
+        return _OUR_CALL
+    return _BROKEN_DOWN if status >= 500 else _UNREADABLE
