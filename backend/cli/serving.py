@@ -125,11 +125,11 @@ def _listener(fd: int | None, host: str, port: int) -> socket.socket:
     return listen(host, port) if fd is None else socket.socket(fileno=fd)
 
 
-def _serve(app: Starlette, listener: socket.socket, *, drain_seconds: float) -> None:
-    log_everything()
-    config = uvicorn.Config(
+def config_of(app: Starlette, *, drain_seconds: float) -> uvicorn.Config:
+    """How uvicorn serves any application of ours."""
+    return uvicorn.Config(
         app,
-        ws="websockets-sansio",
+        ws="backend.cli.upgrading:Upgrading",
         ws_max_size=LARGEST_MESSAGE,
         ws_per_message_deflate=False,  # costs more memory and time than it saves
         ws_ping_interval=None,  # the Centrifuge protocol has pings of its own
@@ -143,6 +143,11 @@ def _serve(app: Starlette, listener: socket.socket, *, drain_seconds: float) -> 
         timeout_keep_alive=75,  # longer than clients keep an idle connection, so that it is they who close it
         timeout_graceful_shutdown=max(1, round(drain_seconds)),
     )
+
+
+def _serve(app: Starlette, listener: socket.socket, *, drain_seconds: float) -> None:
+    log_everything()
+    config = config_of(app, drain_seconds=drain_seconds)
     # uvicorn raises the signal that ended it once more when it is done; with these, that is exit code 0.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
