@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from msgspec import Struct
@@ -18,6 +18,7 @@ from benchmarks.model import Round
 
 T = TypeVar("T")
 
+START_SECONDS = 0.05  # from the call to the beginning of a paced load
 LEAD_SECONDS = 1.0  # an arrival is woken so long before its moment, for what it has to prepare
 LONGEST_SECONDS = 90.0  # of one arrival; then the round has failed
 
@@ -43,6 +44,27 @@ def offsets(rate: float, seconds: float, seed: int) -> list[float]:
         moments.append(at)
         at += draw.expovariate(rate)
     return moments
+
+
+async def paced(moments: Sequence[float], deed: Callable[[int], Awaitable[None]]) -> list[float]:
+    """A load of short deeds, each a task of its own: begins the n-th (from 0) at its moment, in seconds from now, whatever the others do.
+
+    Returns how late each began, in seconds, when the last has ended. Raises what a deed raises.
+    """
+    start = time.monotonic() + START_SECONDS
+    late = [0.0] * len(moments)
+
+    async def one(number: int) -> None:
+        late[number] = time.monotonic() - start - moments[number]
+        await deed(number)
+
+    async with asyncio.TaskGroup() as group:
+        for number, moment in enumerate(moments):
+            wait = start + moment - time.monotonic()
+            if wait > 0:
+                await asyncio.sleep(wait)
+            group.create_task(one(number))
+    return late
 
 
 async def offered(each: Round, deed: Callable[[Arrival], Awaitable[T]]) -> list[tuple[Arrival, T]]:

@@ -45,12 +45,14 @@ class Table(Struct, frozen=True, kw_only=True):
 
 
 class Aim(Struct, frozen=True, kw_only=True):
-    """A promise: the median over rounds of this column is at most `most`."""
+    """A promise: the median over rounds of this column is at most `most`, and at least `least`; or so many times that of `over`."""
 
     variant: str
     table: str
     column: str
-    most: float
+    most: float | None = None
+    least: float | None = None
+    over: str | None = None  # a variant: what is judged is the median of this column's ratio to that variant's in the same round
 
 
 class Plan(Struct, frozen=True, kw_only=True):

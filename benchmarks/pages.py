@@ -120,13 +120,17 @@ def _shown(cell: Cell) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.1f}"
+    if abs(value) >= 100 or value == int(value):
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
 def _verdict(verdict: Verdict) -> list[str]:
     measured = "-" if verdict.measured is None else _number(verdict.measured)
-    name = f"{verdict.aim.variant}: {verdict.aim.column}"
-    return [name, f"<= {_number(verdict.aim.most)} {verdict.unit}", measured, "met" if verdict.met else "**missed**"]
+    aim, over = verdict.aim, f", over {verdict.aim.over}" if verdict.aim.over else ""
+    bounds = [f"{sign} {_number(bound)}" for sign, bound in (("<=", aim.most), (">=", aim.least)) if bound is not None]
+    wanted = f"{' and '.join(bounds)} {verdict.unit}".rstrip()
+    return [f"{aim.variant}: {aim.column}{over}", wanted, measured, "met" if verdict.met else "**missed**"]
 
 
 def _grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

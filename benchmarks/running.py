@@ -52,9 +52,23 @@ def judged(aim: Aim, tables: Sequence[TableOfFigures]) -> Verdict:
     for table in tables:
         if table.title == aim.table:
             place = [column.title for column in table.columns].index(aim.column)
-            measured = next(line for line in table.lines if line.variant == aim.variant).cells[place].median
-            return Verdict(aim, table.columns[place].unit, measured, measured is not None and measured <= aim.most)
+            cells = {line.variant: line.cells[place] for line in table.lines}
+            if aim.over is None:
+                return _verdict(aim, table.columns[place].unit, cells[aim.variant].median)
+            return _verdict(aim, "x", _ratio(cells[aim.variant], cells[aim.over]))
     raise LookupError(aim.table)
+
+
+def _verdict(aim: Aim, unit: str, measured: float | None) -> Verdict:
+    bounds_hold = measured is not None and not (
+        (aim.most is not None and measured > aim.most) or (aim.least is not None and measured < aim.least)
+    )
+    return Verdict(aim, unit, measured, bounds_hold)
+
+
+def _ratio(cell: Cell, over: Cell) -> float | None:
+    """Round by round, since what slows one of them down in a round slows down the other, too."""
+    return median([one / other for one, other in zip(cell.rounds, over.rounds, strict=True) if one is not None and other])
 
 
 def _cell(column: Column, rounds: Sequence[Samples]) -> Cell:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.arrivals import Arrival, offered, offsets
+from benchmarks.arrivals import Arrival, offered, offsets, paced
 from benchmarks.calls import Call, Shown, by_user, timeline
 from benchmarks.catalogue import BENCHMARKS
 from benchmarks.figures import figure, median, percentile
@@ -89,6 +91,22 @@ async def test_an_aim_is_met_by_the_median_alone(most: float, met: bool) -> None
     assert [verdict.met for verdict in (await page_of(Stage().benchmark(aim(most)))).verdicts] == [met]
 
 
+@pytest.mark.parametrize(("least", "met"), [(4, True), (4.1, False)])
+async def test_an_aim_may_be_a_lower_bound(least: float, met: bool) -> None:
+    wanted = Aim(variant="new", table="Times", column="time p50", least=least)
+    page = await page_of(Stage().benchmark(wanted))
+    assert [verdict.met for verdict in page.verdicts] == [met]
+    assert f"| new: time p50 | >= {'4' if met else '4.10'} ms | 4 |" in markdown(page)
+
+
+@pytest.mark.parametrize(("most", "met"), [(0.02, True), (0.01, False)])
+async def test_an_aim_may_be_a_ratio_to_another_variant_in_the_same_round(most: float, met: bool) -> None:
+    wanted = Aim(variant="new", table="Times", column="time p50", most=most, over="old")
+    page = await page_of(Stage().benchmark(wanted))
+    assert [(verdict.measured, verdict.met) for verdict in page.verdicts] == [(0.02, met)]
+    assert f"| new: time p50, over old | <= {most:.2f} x | 0.02 |" in markdown(page)
+
+
 async def test_an_aim_for_what_is_not_shown_is_a_mistake() -> None:
     with pytest.raises(LookupError):
         await page_of(Stage().benchmark(Aim(variant="new", table="Elsewhere", column="time p50", most=1)))
@@ -129,7 +147,8 @@ def test_every_aim_of_the_catalogue_names_a_column_that_is_shown() -> None:
     for benchmark in BENCHMARKS.values():
         shown = {(table.title, column.title) for table in benchmark.tables for column in table.columns}
         assert {(each.table, each.column) for each in benchmark.aims} <= shown
-        assert {each.variant for each in benchmark.aims} <= {variant.name for variant in benchmark.variants}
+        named = {name for each in benchmark.aims for name in (each.variant, each.over) if name is not None}
+        assert named <= {variant.name for variant in benchmark.variants}
 
 
 def test_arrivals_are_the_same_for_the_same_seed_and_as_many_as_the_rate_says() -> None:
@@ -140,6 +159,22 @@ def test_arrivals_are_the_same_for_the_same_seed_and_as_many_as_the_rate_says() 
     assert moments[0] > 0
     assert moments[-1] < 100
     assert 4700 < len(moments) < 5300
+
+
+async def test_a_paced_load_does_not_wait_for_what_it_began() -> None:
+    running: list[int] = []
+    together = asyncio.Event()
+
+    async def deed(number: int) -> None:
+        running.append(number)
+        if len(running) == 3:
+            together.set()
+        await together.wait()
+
+    late = await paced([0.0, 0.001, 0.002], deed)
+    assert running == [0, 1, 2]
+    assert len(late) == 3
+    assert all(0 <= each < 1 for each in late)
 
 
 async def test_each_arrival_is_a_person_of_its_own_and_the_warm_up_does_not_count(monkeypatch) -> None:
