@@ -49,7 +49,7 @@ from backend.registration.people import People
 from backend.registration.signing import Patience, Signing
 from backend.registration.sweeping import IdempotencySweep, OpenWorkSweep, OutboxSweep
 from backend.settings import Settings, VaultKeys
-from backend.storage.database import Database, open_engine
+from backend.storage.database import Database
 from backend.storage.outbox import Relay, relayed
 from backend.storage.vault import Vault
 from backend.webhooks.addresses import Reach
@@ -105,7 +105,7 @@ async def _ping(valkey: Redis) -> None:
 def found(settings: Settings, clock: Clock) -> Foundation:
     """Builds the foundation. Raises `DirectoryFault` or `ValueError` for settings that cannot work."""
     failpoints.arm(settings.failpoints)
-    database = Database(engine=open_engine(need(settings, "database_url"), pool=settings.database_pool))
+    database = Database(need(settings, "database_url"), pool=settings.database_pool)
     valkey = connect(need(settings, "valkey_url"), timeout=settings.valkey_timeout, pool=settings.valkey_pool)
     directory = directory_of(settings)
     feed = Feed(redis=valkey, relayed=partial(relayed, database))

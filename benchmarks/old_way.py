@@ -24,7 +24,6 @@ import asyncpg
 import uvicorn
 from msgspec import Struct
 from msgspec.structs import replace
-from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -52,8 +51,9 @@ from backend.settings import Settings, load_settings
 from backend.storage import assets as stored_assets
 from backend.storage import links, registrations, users
 from backend.storage.assets import AssetQuery
-from backend.storage.database import Database, open_engine
+from backend.storage.database import Database
 from backend.storage.migrations import migrate
+from backend.storage.statements import Connection
 from backend.storage.vault import Vault
 from backend.web import json_answer, read_json
 
@@ -112,20 +112,20 @@ class OldWay:
         for item in registration.items:
             yield await self._provider(registration.user_id, person, signed[item.org_code])
 
-    async def enter(self, connection: AsyncConnection, registration: Registration, identity: Identity) -> None:
+    async def enter(self, connection: Connection, registration: Registration, identity: Identity) -> None:
         """Writes a registration, with its person."""
         sealed = self._vault.seal(to_json(self.person(identity)), "users", "person", identity.user_id)
         await users.enter(connection, identity.user_id, person_sealed=sealed, now=self._clock.now())
         org_codes = [item.org_code for item in registration.items]
         await registrations.add(connection, new_row(registration, request_id="old-way"), org_codes)
 
-    async def keep(self, connection: AsyncConnection, user_id: str, collected: Collected) -> None:
+    async def keep(self, connection: Connection, user_id: str, collected: Collected) -> None:
         """Writes one provider's link and assets."""
         await links.save(connection, self._link(user_id, collected))
         if collected.assets:
             await stored_assets.save(connection, user_id, collected.assets)
 
-    async def change(self, connection: AsyncConnection, before: Registration, after: Registration) -> None:
+    async def change(self, connection: Connection, before: Registration, after: Registration) -> None:
         """Writes what differs."""
         state, items, changed = changed_rows(before, after)
         await registrations.save(connection, state, items, changed=changed, now=self._clock.now())
@@ -218,7 +218,7 @@ class Endpoints:
         everything = [collected async for collected in old.collected(registration, old.person(identity))]
         after = _ended(registration)
 
-        async def deed(connection: AsyncConnection) -> None:
+        async def deed(connection: Connection) -> None:
             await old.enter(connection, after, identity)
             for collected in everything:
                 await old.keep(connection, identity.user_id, collected)
@@ -254,7 +254,7 @@ class Endpoints:
             before = after
 
     async def _store(self, before: Registration, after: Registration, collected: Collected) -> None:
-        async def deed(connection: AsyncConnection) -> None:
+        async def deed(connection: Connection) -> None:
             await self._old.keep(connection, before.user_id, collected)
             await self._old.change(connection, before, after)
 
@@ -307,7 +307,7 @@ def create_app(settings: Settings, url: str) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        database = Database(engine=open_engine(await make_database(settings), pool=settings.database_pool))
+        database = Database(await make_database(settings), pool=settings.database_pool)
         async with http_clients(directory_of(settings), settings, SystemClock(), guard=OneAfterTheOther()) as clients:
             verifier = TokenVerifier(secret=need(settings, "jwt_secret"), jwks_url=None, clock=SystemClock())
             app.routes.extend(Endpoints(OldWay(settings, database, clients), verifier, settings.max_body_bytes).routes())

@@ -20,7 +20,7 @@ from backend.clock import SystemClock
 from backend.engines.folders import try_lock, write_private
 from backend.errors import MoaError
 from backend.settings import LOOKED_AT_EVERY, SECRETS_FILE, Settings
-from backend.storage.database import Database, open_engine
+from backend.storage.database import Database
 from backend.storage.resealing import keys_in_use, reseal
 from backend.storage.vault import Vault, new_key, parsed_keys
 
@@ -50,7 +50,7 @@ def rotate(data: Path | None, *, prune: bool) -> bool:
 
 
 async def _rotate(settings: Settings, url: str, keys: str) -> bool:
-    database = Database(engine=open_engine(url, pool=2))
+    database = Database(url, pool=2)
     try:
         first, *others = parsed_keys(keys)
         used = await keys_in_use(database)
@@ -77,7 +77,7 @@ async def _prune(settings: Settings, url: str, keys: str) -> bool:
     in_file = _in_file(settings, keys)
     if in_file and (left := SETTLED_AFTER - _age(settings)) > 0:
         raise KeysRefused(f"the keys were changed a moment ago; wait {left:.0f} s, until every process has taken them over")
-    database = Database(engine=open_engine(url, pool=2))
+    database = Database(url, pool=2)
     try:
         used = await keys_in_use(database)
     finally:

@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
 from msgspec import Struct
-from sqlalchemy.ext.asyncio import AsyncConnection
 from ulid import ULID
 
 from backend import failpoints
@@ -32,6 +31,7 @@ from backend.registration.views import registration_view
 from backend.storage import consents, idempotency, links, registrations, users
 from backend.storage.database import Database
 from backend.storage.outbox import Entry, publish
+from backend.storage.statements import Connection
 
 ACCEPTED = 202
 
@@ -83,7 +83,7 @@ class Accepting:
         position = await self._position(identity.user_id)
         digest = hashlib.sha256(to_json(org_codes)).digest()
 
-        async def deed(connection: AsyncConnection) -> tuple[Answer, After | None]:
+        async def deed(connection: Connection) -> tuple[Answer, After | None]:
             now = self._clock.now()
             await users.enter(connection, identity.user_id, person_sealed=sealed, now=now)
             if key is not None and (first := await idempotency.find(connection, identity.user_id, key, now)):
@@ -110,10 +110,10 @@ class Accepting:
         position = await self._position(identity.user_id)
         before = await self._found(identity.user_id, registration_id)
         unsigned = await self._unsigned(before)
-        begins = {"sign_before": self._clock.now() + self._signature_ttl, "request_id": request_id}
+        sign_before = self._clock.now() + self._signature_ttl
 
-        async def beside(connection: AsyncConnection) -> None:
-            await registrations.change(connection, identity.user_id, registration_id, begins)
+        async def beside(connection: Connection) -> None:
+            await registrations.begin_again(connection, identity.user_id, registration_id, sign_before=sign_before, request_id=request_id)
 
         handled = await self._handling.handle(identity.user_id, registration_id, Retry(unsigned), beside=beside)
         registration = _changed(handled, Problem.NOTHING_TO_RETRY)

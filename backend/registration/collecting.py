@@ -14,7 +14,6 @@ from typing import Protocol
 
 import structlog
 from msgspec import Struct
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from backend import failpoints
 from backend.clock import Clock
@@ -33,6 +32,7 @@ from backend.registration.linking import Grant, Linking, Papers
 from backend.storage import assets as stored_assets
 from backend.storage import links, registrations
 from backend.storage.database import Database
+from backend.storage.statements import Connection
 
 log = structlog.get_logger()
 
@@ -151,7 +151,7 @@ class Collecting:
         return grant, settle
 
     async def _keep(self, work: Work, grant: Grant) -> None:
-        async def beside(connection: AsyncConnection) -> None:
+        async def beside(connection: Connection) -> None:
             await self._linking.keep(connection, work.user_id, work.org_code, grant)
 
         await self._handling.handle(work.user_id, work.registration_id, beside=beside)
@@ -184,7 +184,7 @@ class Collecting:
         now = self._clock.now()
         shown = tuple(asset_of(self._asset_secret, user_id, work.provider, asset, now) for asset in collected)
 
-        async def beside(connection: AsyncConnection) -> None:
+        async def beside(connection: Connection) -> None:
             if shown:
                 await stored_assets.save(connection, user_id, shown)
             if last:
@@ -216,7 +216,7 @@ class Collecting:
     async def _put_off(self, work: Work, retry_at: datetime) -> None:
         """The deferral was announced before; only its end moves."""
 
-        async def deed(connection: AsyncConnection) -> None:
+        async def deed(connection: Connection) -> None:
             await registrations.touch_item(
                 connection, work.user_id, work.registration_id, work.org_code, retry_at=retry_at, now=self._clock.now()
             )

@@ -9,8 +9,6 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from msgspec import Struct
-from sqlalchemy import RowMapping
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from backend.events import ProviderStatus
 from backend.providers.consents import consent_for
@@ -20,6 +18,7 @@ from backend.providers.ids import Serials
 from backend.registration.model import Registration
 from backend.storage import consents
 from backend.storage.sealed import CONSENT_DOCUMENT, CONSENT_SIGNATURE
+from backend.storage.statements import Connection, Row
 from backend.storage.vault import Vault
 
 
@@ -49,7 +48,7 @@ class Consenting:
             if provider is not None
         )
 
-    async def keep(self, connection: AsyncConnection, registration: Registration, drawn_up: tuple[Consent, ...], now: datetime) -> None:
+    async def keep(self, connection: Connection, registration: Registration, drawn_up: tuple[Consent, ...], now: datetime) -> None:
         """Keeps what was sent to the CA, in the caller's transaction."""
         ca_code = self._directory().ca.org_code
         rows = [
@@ -68,12 +67,12 @@ class Consenting:
         ]
         await consents.ask(connection, rows)
 
-    async def kept(self, connection: AsyncConnection, registration: Registration) -> tuple[Consent, ...]:
+    async def kept(self, connection: Connection, registration: Registration) -> tuple[Consent, ...]:
         """What the person was asked to sign in this run."""
         rows = await consents.asked(connection, registration.user_id, registration.id, registration.run)
         return tuple(self._consent(row) for row in rows)
 
-    async def sign(self, connection: AsyncConnection, registration: Registration, cert_tx_id: str, signed: Mapping[str, str]) -> None:
+    async def sign(self, connection: Connection, registration: Registration, cert_tx_id: str, signed: Mapping[str, str]) -> None:
         """Keeps the signatures by org_code, in the caller's transaction."""
         user_id, registration_id = registration.user_id, registration.id
         sealed = {
@@ -81,7 +80,7 @@ class Consenting:
         }
         await consents.sign(connection, user_id, registration_id, cert_tx_id, sealed)
 
-    def drawn(self, user_id: str, registration_id: str, org_code: str, row: RowMapping) -> Drawn:
+    def drawn(self, user_id: str, registration_id: str, org_code: str, row: Row) -> Drawn:
         """What a token can be asked for with, from a row of `storage.links.papers` that has a signed consent."""
         signature = CONSENT_SIGNATURE.row(user_id, registration_id, org_code)
         signed = SignedConsent(
@@ -95,9 +94,9 @@ class Consenting:
         )
         return Drawn(signed, row["drawn_up_at"])
 
-    def _consent(self, row: RowMapping) -> Consent:
+    def _consent(self, row: Row) -> Consent:
         document = self._document(row["user_id"], row)
         return Consent(org_code=row["org_code"], tx_id=row["tx_id"], document=document, ends_on=row["ends_on"])
 
-    def _document(self, user_id: str, row: RowMapping) -> str:
+    def _document(self, user_id: str, row: Row) -> str:
         return self._vault.open(row["document_sealed"], *CONSENT_DOCUMENT.row(user_id, row["tx_id"])).decode()

@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 
 from msgspec import Struct
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from backend import failpoints
 from backend.clock import Clock
@@ -25,8 +24,9 @@ from backend.registration.rows import changed_rows, restored
 from backend.storage import registrations, users
 from backend.storage.database import Database
 from backend.storage.outbox import Entry, Relay, publish
+from backend.storage.statements import Connection
 
-Beside = Callable[[AsyncConnection], Awaitable[None]]
+Beside = Callable[[Connection], Awaitable[None]]
 Name = tuple[str, str]  # user id, registration id
 
 
@@ -131,7 +131,7 @@ class Handling:
                 turn.done.set_result(one)
         return [entry for one in handled for entry in one.entries]
 
-    async def _change(self, connection: AsyncConnection, name: Name, turns: Sequence[_Turn]) -> list[Handled]:
+    async def _change(self, connection: Connection, name: Name, turns: Sequence[_Turn]) -> list[Handled]:
         """One transaction: all turns in their order."""
         user_id, registration_id = name
         locked = await users.lock(connection, user_id)
@@ -154,7 +154,7 @@ class Handling:
         return [Handled(state, facts, tuple(next(entries) for _ in facts)) for state, facts in decided]
 
 
-async def load(connection: AsyncConnection, user_id: str, registration_id: str) -> Registration | None:
+async def load(connection: Connection, user_id: str, registration_id: str) -> Registration | None:
     """The registration on this connection; None: this user has none of this id."""
     row = await registrations.load(connection, user_id, registration_id)
     return restored(row) if row else None

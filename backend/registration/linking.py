@@ -11,8 +11,6 @@ from datetime import date, datetime, timedelta
 
 from msgspec import Struct
 from msgspec.structs import replace
-from sqlalchemy import RowMapping
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from backend import failpoints
 from backend.clock import KST, Clock
@@ -26,6 +24,7 @@ from backend.registration.people import People
 from backend.storage import links
 from backend.storage.database import Database
 from backend.storage.sealed import ACCESS_TOKEN, REFRESH_TOKEN
+from backend.storage.statements import Connection, Row
 from backend.storage.vault import Vault
 
 SPARE = timedelta(minutes=5)  # a token that ends sooner is refreshed before it is used
@@ -118,7 +117,7 @@ class Linking:
         tokens = await client.refresh_token(grant.tokens, self._clock.now())
         return replace(grant, tokens=tokens, fresh=True)
 
-    async def keep(self, connection: AsyncConnection, user_id: str, org_code: str, grant: Grant) -> None:
+    async def keep(self, connection: Connection, user_id: str, org_code: str, grant: Grant) -> None:
         """Writes a fresh grant into the link's row, and a new consent into the history, under the user's lock."""
         now, tokens = self._clock.now(), grant.tokens
         row = {
@@ -138,7 +137,7 @@ class Linking:
         }
         await links.save(connection, row)
 
-    def _opened(self, user_id: str, org_code: str, row: RowMapping) -> Grant:
+    def _opened(self, user_id: str, org_code: str, row: Row) -> Grant:
         tokens = TokenPair(
             access_token=self._vault.open(row["access_token_sealed"], *ACCESS_TOKEN.row(user_id, org_code)).decode(),
             access_expires_at=row["access_expires_at"],

@@ -6,7 +6,6 @@ In: an `Identity`. Out: a `Person`, or `identity_required`. Nothing here is logg
 from __future__ import annotations
 
 import msgspec
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from backend.errors import Problem, Refused
 from backend.identity import Identity
@@ -14,6 +13,7 @@ from backend.providers.contract import Person
 from backend.providers.user_ci import development_user_ci
 from backend.storage import users
 from backend.storage.sealed import PERSON
+from backend.storage.statements import Connection
 from backend.storage.vault import Vault
 
 _MAX_CI = 100  # B64(100), standard section 2
@@ -31,7 +31,7 @@ class People:
         person = self._person(identity)
         return self._vault.seal(msgspec.json.encode(person), *PERSON.row(identity.user_id))
 
-    async def person(self, connection: AsyncConnection, user_id: str) -> Person:
+    async def person(self, connection: Connection, user_id: str) -> Person:
         """Who signs for this user. Raises KeyError for a user who never registered anything."""
         sealed = await users.person_sealed(connection, user_id)
         if sealed is None:

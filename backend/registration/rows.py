@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from backend.events import ProviderStatus, RegistrationStatus, Signature, SignatureStatus
 from backend.registration.model import Item, Registration, requested_signature
@@ -12,7 +12,13 @@ from backend.registration.model import Item, Registration, requested_signature
 Values = dict[str, Any]
 
 
-def restored(row: Mapping[Any, Any]) -> Registration:
+class Columns(Protocol):
+    """A row, read by the names of its columns."""
+
+    def __getitem__(self, name: str, /) -> Any: ...
+
+
+def restored(row: Columns) -> Registration:
     """The registration that its row holds, with its `items` in the order of choice."""
     return Registration(
         user_id=row["user_id"],
@@ -82,7 +88,7 @@ def _item(columns: Sequence[Any]) -> Item:
     )
 
 
-def _signature(row: Mapping[Any, Any]) -> Signature:
+def _signature(row: Columns) -> Signature:
     status = SignatureStatus(row["signature_status"])
     if row["sign_web_url"] is None:
         return Signature(status)

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 import structlog
 from msgspec import Struct
-from sqlalchemy.ext.asyncio import AsyncConnection
+from msgspec.structs import asdict
 
 from backend import failpoints
 from backend.clock import Clock
@@ -28,6 +28,7 @@ from backend.registration.model import Registration, requested_signature
 from backend.registration.people import People
 from backend.storage import registrations
 from backend.storage.database import Database
+from backend.storage.statements import Connection
 
 log = structlog.get_logger()
 
@@ -121,6 +122,7 @@ class Signing:
     async def _request(self, opened: Opened) -> None:
         registration = opened.registration
         now = self._clock.now()
+        expires_at = registration.sign_before
         drawn_up = self._consenting.drawn_up(registration, now)
         failpoints.reached(Failpoint.SIGN_BEFORE_CALL)
         request = await self._ca.request_signature(opened.person, drawn_up, now)
@@ -129,11 +131,13 @@ class Signing:
             web_url=request.web_url,
             ios_url=request.ios_app_scheme_url,
             aos_url=request.aos_app_scheme_url,
-            expires_at=registration.sign_before,
+            expires_at=expires_at,
         )
 
-        async def beside(connection: AsyncConnection) -> None:
-            await registrations.change(connection, registration.user_id, registration.id, _columns(request, registration.sign_before))
+        async def beside(connection: Connection) -> None:
+            await registrations.keep_request(
+                connection, registration.user_id, registration.id, {**asdict(request), "expires_at": expires_at}
+            )
             await self._consenting.keep(connection, registration, drawn_up, now)
 
         requested = RecordSignatureRequest(registration.run, signature)
@@ -143,7 +147,7 @@ class Signing:
         registration = opened.registration
         signed = {consent.org_code: by_tx_id[consent.tx_id] for consent in opened.consents}
 
-        async def beside(connection: AsyncConnection) -> None:
+        async def beside(connection: Connection) -> None:
             await self._consenting.sign(connection, registration, cert_tx_id, signed)
 
         handled = await self._handling.handle(registration.user_id, registration.id, RecordSigned(registration.run), beside=beside)
@@ -162,14 +166,3 @@ class Signing:
                 return Opened(registration, person, None, ())
             request = SignatureRequest(**await registrations.kept_request(connection, user_id, registration_id))
             return Opened(registration, person, request, await self._consenting.kept(connection, registration))
-
-
-def _columns(request: SignatureRequest, expires_at: datetime) -> dict[str, object]:
-    return {
-        "sign_tx_id": request.sign_tx_id,
-        "cert_tx_id": request.cert_tx_id,
-        "sign_web_url": request.web_url,
-        "sign_ios_url": request.ios_app_scheme_url,
-        "sign_aos_url": request.aos_app_scheme_url,
-        "sign_expires_at": expires_at,
-    }

@@ -6,13 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from msgspec import Struct
-from sqlalchemy import RowMapping, text
-from sqlalchemy.dialects.postgresql import Insert
-from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from backend.clock import iso
 from backend.events import Asset, AssetKind, Balance, Industry
+from backend.storage.statements import Connection, Row, statement
 from backend.storage.tables import assets as table
 
 
@@ -25,7 +22,7 @@ class AssetQuery(Struct, frozen=True, kw_only=True):
     after: tuple[str, str] | None = None  # (org_code, id) of the last one seen
 
 
-_LIST = text(
+_LIST = statement(
     """
     SELECT * FROM assets WHERE user_id = :user_id
       AND (CAST(:industry AS text) IS NULL OR industry = :industry)
@@ -36,25 +33,25 @@ _LIST = text(
 )
 
 
-def _save() -> Insert:
-    statement = upsert(table)
-    changed = {name: statement.excluded[name] for name in table.c.keys() if name not in {"user_id", "id"}}  # noqa: SIM118  # columns, not a dict
-    return statement.on_conflict_do_update(index_elements=["user_id", "id"], set_=changed)
+_COLUMNS = tuple(table.c.keys())
+_SAVE = statement(
+    f"""
+    INSERT INTO assets ({", ".join(_COLUMNS)}) VALUES ({", ".join(f":{name}" for name in _COLUMNS)})
+    ON CONFLICT (user_id, id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS if name not in {"user_id", "id"})}
+    """  # noqa: S608  # constants
+)
 
 
-_SAVE = _save()  # writing it takes as long as running it
-
-
-async def save(connection: AsyncConnection, user_id: str, assets: Sequence[Asset]) -> None:
+async def save(connection: Connection, user_id: str, assets: Sequence[Asset]) -> None:
     """Replaces by id. What commits later stays, as in the feed: under the user's lock the two orders are one."""
-    await connection.execute(_SAVE, [_row(user_id, asset) for asset in sorted(assets, key=lambda asset: asset.id)])
+    await _SAVE.run_each(connection, [_row(user_id, asset) for asset in sorted(assets, key=lambda asset: asset.id)])
 
 
-async def listed(connection: AsyncConnection, user_id: str, query: AssetQuery) -> list[Asset]:
+async def listed(connection: Connection, user_id: str, query: AssetQuery) -> list[Asset]:
     """This user's assets by provider, then id."""
     after_org, after_id = query.after or (None, None)
     values = {"industry": query.industry, "org_code": query.org_code, "after_org": after_org, "after_id": after_id, "limit": query.limit}
-    return [_asset(row) for row in (await connection.execute(_LIST, {"user_id": user_id, **values})).mappings()]
+    return [_asset(row) for row in await _LIST.rows(connection, {"user_id": user_id, **values})]
 
 
 def _row(user_id: str, asset: Asset) -> dict[str, object]:
@@ -74,7 +71,7 @@ def _row(user_id: str, asset: Asset) -> dict[str, object]:
     }
 
 
-def _asset(row: RowMapping) -> Asset:
+def _asset(row: Row) -> Asset:
     return Asset(
         id=row["id"],
         org_code=row["org_code"],

@@ -4,60 +4,52 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date
-from typing import Any
 
-from sqlalchemy import RowMapping, bindparam, text, update
-from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlalchemy.ext.asyncio import AsyncConnection
+from backend.storage.statements import Connection, Row, Values, statement
 
-from backend.storage.tables import consents as table
-
-Values = Mapping[str, Any]  # columns to write
-
-_OF_RUN = text("SELECT * FROM consents WHERE user_id = :user_id AND registration_id = :registration_id AND run = :run")
-_SIGNED_PROVIDERS = text(
+_OF_RUN = statement("SELECT * FROM consents WHERE user_id = :user_id AND registration_id = :registration_id AND run = :run")
+_SIGNED_PROVIDERS = statement(
     """
     SELECT org_code FROM consents WHERE user_id = :user_id AND registration_id = :registration_id
       AND signed_sealed IS NOT NULL AND ends_on > :today
     """
 )
-_SIGN = (
-    update(table)
-    .where(
-        (table.c.user_id == bindparam("of_user"))
-        & (table.c.registration_id == bindparam("of_registration"))
-        & (table.c.org_code == bindparam("of_org"))
-    )
-    .values(signed_sealed=bindparam("signed_sealed"), cert_tx_id=bindparam("cert_tx_id"))
+_ASK = statement(
+    """
+    INSERT INTO consents (user_id, registration_id, org_code, run, tx_id, ca_code, document_sealed, ends_on, created_at)
+    VALUES (:user_id, :registration_id, :org_code, :run, :tx_id, :ca_code, :document_sealed, :ends_on, :created_at)
+    ON CONFLICT (user_id, registration_id, org_code) DO UPDATE SET run = excluded.run, tx_id = excluded.tx_id,
+      ca_code = excluded.ca_code, document_sealed = excluded.document_sealed, ends_on = excluded.ends_on,
+      created_at = excluded.created_at, signed_sealed = NULL, cert_tx_id = NULL
+    """
+)
+_SIGN = statement(
+    """
+    UPDATE consents SET signed_sealed = signed.sealed, cert_tx_id = :cert_tx_id
+    FROM unnest(CAST(:org_codes AS text[]), CAST(:sealed AS bytea[])) AS signed(org_code, sealed)
+    WHERE user_id = :user_id AND registration_id = :registration_id AND consents.org_code = signed.org_code
+    """
 )
 
 
-async def ask(connection: AsyncConnection, rows: Sequence[Values]) -> None:
+async def ask(connection: Connection, rows: Sequence[Values]) -> None:
     """Writes the consents of a signature request, over those of an earlier run."""
-    statement = upsert(table)
-    kept = {name: statement.excluded[name] for name in ("run", "tx_id", "ca_code", "document_sealed", "ends_on", "created_at")}
-    over = statement.on_conflict_do_update(
-        index_elements=["user_id", "registration_id", "org_code"], set_={**kept, "signed_sealed": None, "cert_tx_id": None}
-    )
-    await connection.execute(over, rows)
+    await _ASK.run_each(connection, rows)
 
 
-async def asked(connection: AsyncConnection, user_id: str, registration_id: str, run: int) -> Sequence[RowMapping]:
+async def asked(connection: Connection, user_id: str, registration_id: str, run: int) -> Sequence[Row]:
     """What the person was asked to sign in this run."""
     values = {"user_id": user_id, "registration_id": registration_id, "run": run}
-    return (await connection.execute(_OF_RUN, values)).mappings().all()
+    return await _OF_RUN.rows(connection, values)
 
 
-async def sign(connection: AsyncConnection, user_id: str, registration_id: str, cert_tx_id: str, signed: Mapping[str, bytes]) -> None:
+async def sign(connection: Connection, user_id: str, registration_id: str, cert_tx_id: str, signed: Mapping[str, bytes]) -> None:
     """Keeps the sealed signatures by org_code."""
-    rows = [
-        {"of_user": user_id, "of_registration": registration_id, "of_org": org_code, "signed_sealed": sealed, "cert_tx_id": cert_tx_id}
-        for org_code, sealed in signed.items()
-    ]
-    await connection.execute(_SIGN, rows)
+    values = {"org_codes": list(signed), "sealed": list(signed.values()), "cert_tx_id": cert_tx_id}
+    await _SIGN.run(connection, {"user_id": user_id, "registration_id": registration_id, **values})
 
 
-async def signed_providers(connection: AsyncConnection, user_id: str, registration_id: str, today: date) -> frozenset[str]:
+async def signed_providers(connection: Connection, user_id: str, registration_id: str, today: date) -> frozenset[str]:
     """Providers for which a token can be asked without another signature."""
     values = {"user_id": user_id, "registration_id": registration_id, "today": today}
-    return frozenset((await connection.execute(_SIGNED_PROVIDERS, values)).scalars())
+    return frozenset(await _SIGNED_PROVIDERS.column(connection, values))

@@ -1,122 +1,145 @@
-"""Connections to PostgreSQL: the one constructor of engines, and the border where SQL trouble becomes ours.
+"""Connections to PostgreSQL: the one pool of a process, and the border where SQL trouble becomes ours.
 
-In: a URL. Out: SQLAlchemy engines with bounded pools and deadlines. A connection that fails is `EngineUnavailable`; no driver's
-exception travels inward.
+In: a URL. Out: reads and transactions on asyncpg connections, within bounds and deadlines. PostgreSQL away is `EngineUnavailable`; no
+other exception of the driver travels inward. Statements are written once, as values (`statements.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TypeVar
 
 import asyncpg
 import orjson
-from sqlalchemy import URL, make_url, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from backend import failpoints
 from backend.errors import EngineUnavailable
 from backend.failpoints import Failpoint
+from backend.storage.statements import Connection, statement
 
 CONNECT_SECONDS = 5.0
 COMMAND_SECONDS = 15.0
 POOL_SECONDS = 5.0  # how long a request waits for a free connection before it is told to come back
+CLOSE_SECONDS = 5.0
 _AGAIN = 3  # tries of a transaction that PostgreSQL asked us to repeat
 
 _T = TypeVar("_T")
 
 # SQLSTATE classes and codes that say "not now": connection exceptions, shutdown, too many connections, read-only, disk full.
 _UNAVAILABLE = ("08", "57P", "53", "25006")
-_REPEAT = ("40001", "40P01")  # serialization failure, deadlock: the same transaction can succeed at once
+_REPEAT = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)  # the same transaction can succeed at once
+
+_PING = statement("SELECT 1")
 
 
-def open_engine(database_url: str, *, pool: int) -> AsyncEngine:
-    """An engine over asyncpg with at most `pool` connections. Connects on first use."""
-    return create_async_engine(
-        _asyncpg_url(database_url),
-        pool_size=pool,
-        max_overflow=0,
-        pool_timeout=POOL_SECONDS,
-        pool_recycle=1800,
-        hide_parameters=True,  # a failed statement is logged, and its values are somebody's
-        json_serializer=lambda value: orjson.dumps(value).decode(),
-        json_deserializer=orjson.loads,
-        connect_args={
-            "timeout": CONNECT_SECONDS,
-            "command_timeout": COMMAND_SECONDS,
-            "server_settings": {"application_name": "moa", "idle_in_transaction_session_timeout": "30000", "timezone": "UTC"},
-        },
+class _PlainConnection(asyncpg.Connection):
+    """Nobody here changes a session, so nothing is to be reset when a connection goes back into the pool: one round trip less."""
+
+    def get_reset_query(self) -> str:
+        return ""
+
+
+async def _speak_json(connection: Connection) -> None:
+    """jsonb in and out as Python values. Its binary form is a version byte and the text."""
+    await connection.set_type_codec(
+        "jsonb",
+        schema="pg_catalog",
+        format="binary",
+        encoder=lambda value: b"\x01" + orjson.dumps(value),
+        decoder=lambda stored: orjson.loads(stored[1:]),
     )
 
 
-def _asyncpg_url(database_url: str) -> URL:
-    url = make_url(database_url)
-    return url.set(drivername="postgresql+asyncpg")
-
-
-@asynccontextmanager
-async def translated() -> AsyncIterator[None]:
+@contextmanager
+def translated() -> Iterator[None]:
     """Turns "PostgreSQL is away" into `EngineUnavailable`; faults of our own SQL stay what they are."""
     try:
         yield
-    except (PoolTimeout, InterfaceError, OperationalError, OSError, TimeoutError, asyncpg.PostgresConnectionError) as exc:
+    except asyncpg.DataError as exc:  # a value that does not fit; the message quotes it, and it is somebody's
+        raise ValueError(str(exc).partition(":")[0]) from None
+    except (asyncpg.InterfaceError, OSError, TimeoutError) as exc:
         raise EngineUnavailable("PostgreSQL") from exc
-    except DBAPIError as exc:
-        if exc.connection_invalidated or _sqlstate(exc).startswith(_UNAVAILABLE):
-            raise EngineUnavailable("PostgreSQL") from exc
-        raise
     except asyncpg.PostgresError as exc:
         if (exc.sqlstate or "").startswith(_UNAVAILABLE):
             raise EngineUnavailable("PostgreSQL") from exc
         raise
 
 
-def _sqlstate(exc: DBAPIError) -> str:
-    return getattr(exc.orig, "sqlstate", None) or ""
-
-
 class Database:
-    """Reads and transactions. One per process, made in `services.py`."""
+    """Reads and transactions. One per process, made in `services.py`; connects on first use."""
 
-    def __init__(self, *, engine: AsyncEngine) -> None:
-        self._engine = engine
+    def __init__(self, database_url: str, *, pool: int) -> None:
+        """`pool`: the most connections it holds."""
+        self._url = database_url
+        self._size = pool
+        self._pool: asyncpg.Pool | None = None
+        self._opening = asyncio.Lock()
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncConnection]:
+    async def reading(self) -> AsyncIterator[Connection]:
         """A connection for reads outside of a transaction of ours."""
-        async with translated(), self._engine.connect() as connection:
-            yield connection
+        with translated():
+            pool = self._pool or await self._opened()
+            connection = await pool.acquire(timeout=POOL_SECONDS)
+            try:
+                yield connection
+            except (asyncio.CancelledError, TimeoutError):
+                connection.terminate()  # whatever it still does is of no use, and may never end
+                raise
+            finally:
+                await pool.release(connection)
 
-    async def transaction(self, deed: Callable[[AsyncConnection], Awaitable[_T]]) -> _T:
+    async def transaction(self, deed: Callable[[Connection], Awaitable[_T]]) -> _T:
         """Runs `deed` in one transaction and returns its value after the commit; repeats it when PostgreSQL asks for that.
 
         `deed` must have no effect outside of the transaction.
         """
         for last in (*(False,) * (_AGAIN - 1), True):
             try:
-                async with translated(), self._engine.begin() as connection:
+                async with self.reading() as connection, connection.transaction():
                     done = await deed(connection)
                     failpoints.reached(Failpoint.COMMIT_BEFORE)
                 return done
-            except DBAPIError as exc:
-                if last or _sqlstate(exc) not in _REPEAT:
+            except _REPEAT:
+                if last:
                     raise
         raise AssertionError("unreachable")
 
     async def ping(self) -> None:
         """Raises `EngineUnavailable` when PostgreSQL does not answer."""
         async with self.reading() as connection:
-            await connection.execute(text("SELECT 1"))
+            await _PING.value(connection)
 
     async def warm(self) -> None:
         """Opens the pool's connections before they are needed: the first request is not to pay for all of them."""
-        size = self._engine.pool.size()  # type: ignore[attr-defined]  # the queue pool's
         async with AsyncExitStack() as stack:
-            await asyncio.gather(*(stack.enter_async_context(self.reading()) for _ in range(size)))
+            await asyncio.gather(*(stack.enter_async_context(self.reading()) for _ in range(self._size)))
 
     async def close(self) -> None:
-        await self._engine.dispose()
+        """Ends every connection, at the latest after `CLOSE_SECONDS`, whoever still uses one."""
+        pool, self._pool = self._pool, None
+        if pool is None:
+            return
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await pool.close()
+        except TimeoutError:
+            pool.terminate()
+
+    async def _opened(self) -> asyncpg.Pool:
+        async with self._opening:
+            if self._pool is None:
+                self._pool = await asyncpg.create_pool(
+                    self._url,
+                    min_size=0,
+                    max_size=self._size,
+                    max_inactive_connection_lifetime=0,
+                    connection_class=_PlainConnection,
+                    init=_speak_json,
+                    timeout=CONNECT_SECONDS,
+                    command_timeout=COMMAND_SECONDS,
+                    server_settings={"application_name": "moa", "idle_in_transaction_session_timeout": "30000", "timezone": "UTC"},
+                )
+            return self._pool

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from msgspec import Struct
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
+
+from backend.storage.statements import Connection, statement
 
 KEPT_FOR = timedelta(hours=24)
 
@@ -20,10 +20,10 @@ class FirstAnswer(Struct, frozen=True, kw_only=True):
     body: bytes
 
 
-_FIND = text(
+_FIND = statement(
     "SELECT body_digest, status, location, body FROM idempotency_keys WHERE user_id = :user_id AND key = :key AND created_at > :since"
 )
-_KEEP = text(
+_KEEP = statement(
     """
     INSERT INTO idempotency_keys (user_id, key, body_digest, status, location, body, created_at)
     VALUES (:user_id, :key, :body_digest, :status, :location, :body, :now)
@@ -31,21 +31,21 @@ _KEEP = text(
         location = excluded.location, body = excluded.body, created_at = excluded.created_at
     """
 )
-_FORGET = text("DELETE FROM idempotency_keys WHERE created_at <= :before")
+_FORGET = statement("DELETE FROM idempotency_keys WHERE created_at <= :before")
 
 
-async def find(connection: AsyncConnection, user_id: str, key: str, now: datetime) -> FirstAnswer | None:
+async def find(connection: Connection, user_id: str, key: str, now: datetime) -> FirstAnswer | None:
     """The first answer under this key; None: the key is new, or older than a day."""
-    row = (await connection.execute(_FIND, {"user_id": user_id, "key": key, "since": now - KEPT_FOR})).one_or_none()
-    return FirstAnswer(body_digest=row.body_digest, status=row.status, location=row.location, body=row.body) if row else None
+    row = await _FIND.row(connection, {"user_id": user_id, "key": key, "since": now - KEPT_FOR})
+    return FirstAnswer(**row) if row else None
 
 
-async def keep(connection: AsyncConnection, user_id: str, key: str, answer: FirstAnswer, now: datetime) -> None:
+async def keep(connection: Connection, user_id: str, key: str, answer: FirstAnswer, now: datetime) -> None:
     """Keeps the answer in the transaction that does the work. Call it under the user's lock only."""
     values = {"body_digest": answer.body_digest, "status": answer.status, "location": answer.location, "body": answer.body}
-    await connection.execute(_KEEP, {"user_id": user_id, "key": key, "now": now, **values})
+    await _KEEP.run(connection, {"user_id": user_id, "key": key, "now": now, **values})
 
 
-async def forget_old(connection: AsyncConnection, now: datetime) -> int:
+async def forget_old(connection: Connection, now: datetime) -> int:
     """Deletes what nobody may ask for any more; returns how many."""
-    return (await connection.execute(_FORGET, {"before": now - KEPT_FOR})).rowcount
+    return await _FORGET.run(connection, {"before": now - KEPT_FOR})

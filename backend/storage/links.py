@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import date, datetime
-from functools import cache
-from typing import Any
 
-from sqlalchemy import RowMapping, text
-from sqlalchemy.dialects.postgresql import Insert
-from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlalchemy.ext.asyncio import AsyncConnection
+from backend.storage.statements import Connection, Row, Values, statement
 
-from backend.storage.tables import links as table
-
-Values = Mapping[str, Any]  # columns to write
-
-_PAPERS = text(
+_PAPERS = statement(
     """
     SELECT u.person_sealed, r.status AS registration_status, r.run AS registration_run, i.status AS item_status, i.run AS item_run,
       c.tx_id, c.document_sealed, c.signed_sealed, c.cert_tx_id, c.ca_code, c.ends_on, c.created_at AS drawn_up_at,
@@ -31,13 +22,13 @@ _PAPERS = text(
     WHERE u.user_id = :user_id
     """
 )
-_USABLE = text(
+_USABLE = statement(
     """
     SELECT org_code FROM links WHERE user_id = :user_id AND org_code = ANY(:org_codes) AND status = 'active'
       AND consent_ends_on > :today AND refresh_expires_at > :now
     """
 )
-_GRANTED = text(
+_GRANTED = statement(
     """
     WITH new AS (
       SELECT CAST(:user_id AS text) AS user_id, CAST(:org_code AS text) AS org_code, CAST(:consent_tx_id AS text) AS tx_id)
@@ -47,38 +38,45 @@ _GRANTED = text(
     WHERE links.consent_tx_id IS DISTINCT FROM new.tx_id
     """
 )
-_REFRESHED = text("UPDATE links SET last_refreshed_at = :now, updated_at = :now WHERE user_id = :user_id AND org_code = :org_code")
+_REFRESHED = statement("UPDATE links SET last_refreshed_at = :now, updated_at = :now WHERE user_id = :user_id AND org_code = :org_code")
 
 
-@cache
-def _save(columns: tuple[str, ...]) -> Insert:
-    """Writing the statement takes as long as running it."""
-    statement = upsert(table)
-    changed = {name: statement.excluded[name] for name in columns if name not in {"user_id", "org_code", "created_at"}}
-    return statement.on_conflict_do_update(index_elements=["user_id", "org_code"], set_=changed)
+_SAVE = statement(
+    """
+    INSERT INTO links (user_id, org_code, status, consent_tx_id, consent_ends_on, consented_at, access_token_sealed, access_expires_at,
+      refresh_token_sealed, refresh_expires_at, scope, created_at, updated_at)
+    VALUES (:user_id, :org_code, :status, :consent_tx_id, :consent_ends_on, :consented_at, :access_token_sealed, :access_expires_at,
+      :refresh_token_sealed, :refresh_expires_at, :scope, :updated_at, :updated_at)
+    ON CONFLICT (user_id, org_code) DO UPDATE SET status = excluded.status, consent_tx_id = excluded.consent_tx_id,
+      consent_ends_on = excluded.consent_ends_on, consented_at = excluded.consented_at,
+      access_token_sealed = excluded.access_token_sealed, access_expires_at = excluded.access_expires_at,
+      refresh_token_sealed = excluded.refresh_token_sealed, refresh_expires_at = excluded.refresh_expires_at,
+      scope = excluded.scope, updated_at = excluded.updated_at
+    """
+)
 
 
-async def save(connection: AsyncConnection, row: Values) -> None:
+async def save(connection: Connection, row: Values) -> None:
     """Makes or replaces the one link of (user, provider), and notes a new consent in the history. When it was made is kept."""
-    await connection.execute(_GRANTED, row)
-    await connection.execute(_save(tuple(row)), row)
+    await _GRANTED.run(connection, row)
+    await _SAVE.run(connection, row)
 
 
-async def papers(connection: AsyncConnection, user_id: str, registration_id: str, org_code: str, today: date) -> RowMapping | None:
+async def papers(connection: Connection, user_id: str, registration_id: str, org_code: str, today: date) -> Row | None:
     """Everything that a token for this provider may be got with, in one row: who, how far, the signed consent, the link.
 
     The columns of a consent or a link that is not there are NULL. None: this user has no such registration, or it has no such provider.
     """
     values = {"user_id": user_id, "registration_id": registration_id, "org_code": org_code, "today": today}
-    return (await connection.execute(_PAPERS, values)).mappings().one_or_none()
+    return await _PAPERS.row(connection, values)
 
 
-async def usable(connection: AsyncConnection, user_id: str, org_codes: Sequence[str], *, today: date, now: datetime) -> frozenset[str]:
+async def usable(connection: Connection, user_id: str, org_codes: Sequence[str], *, today: date, now: datetime) -> frozenset[str]:
     """Providers whose link can be read without another signature."""
     values = {"user_id": user_id, "org_codes": list(org_codes), "today": today, "now": now}
-    return frozenset((await connection.execute(_USABLE, values)).scalars())
+    return frozenset(await _USABLE.column(connection, values))
 
 
-async def refreshed(connection: AsyncConnection, user_id: str, org_code: str, now: datetime) -> None:
+async def refreshed(connection: Connection, user_id: str, org_code: str, now: datetime) -> None:
     """Notes that everything was read."""
-    await connection.execute(_REFRESHED, {"user_id": user_id, "org_code": org_code, "now": now})
+    await _REFRESHED.run(connection, {"user_id": user_id, "org_code": org_code, "now": now})

@@ -12,12 +12,11 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 import structlog
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from backend.errors import EngineUnavailable
 from backend.events import Appended, Event, Gap
 from backend.storage.database import Database
+from backend.storage.statements import Connection, statement
 
 Entry = tuple[int, bytes]  # offset in the user's feed, EVENT
 
@@ -37,7 +36,7 @@ class FeedLog(Protocol):
 
 # One statement numbers the facts, writes them, and writes a delivery for each webhook that wants one. Without webhooks that middle part
 # reads an empty table (8 of 56 us); with them it adds rows and waits for nobody.
-_PUBLISH = text(
+_PUBLISH = statement(
     """
     WITH numbered AS (
       UPDATE users SET feed_offset = feed_offset + :count WHERE user_id = :user_id RETURNING feed_offset - :count AS before),
@@ -52,15 +51,16 @@ _PUBLISH = text(
     RETURNING "offset"
     """
 )
-_WAITING = text('SELECT "offset", event FROM outbox WHERE user_id = :user_id AND "offset" > :after ORDER BY "offset" LIMIT :limit')
-_LEFT_BEHIND = text("SELECT user_id FROM outbox WHERE created_at < :before GROUP BY user_id ORDER BY min(created_at) LIMIT :limit")
-_DELETE = text(
+_WAITING = statement('SELECT "offset", event FROM outbox WHERE user_id = :user_id AND "offset" > :after ORDER BY "offset" LIMIT :limit')
+_LEFT_BEHIND = statement("SELECT user_id FROM outbox WHERE created_at < :before GROUP BY user_id ORDER BY min(created_at) LIMIT :limit")
+_DELETE = statement(
     """
     DELETE FROM outbox USING unnest(CAST(:users AS text[]), CAST(:offsets AS bigint[])) AS done(user_id, top)
     WHERE outbox.user_id = done.user_id AND outbox."offset" <= done.top
     """
 )
-_RELAYED = text(
+_NEED_NOT_LAST = statement("SET LOCAL synchronous_commit = off")
+_RELAYED = statement(
     """
     SELECT coalesce((SELECT min("offset") - 1 FROM outbox WHERE user_id = :user_id),
                     (SELECT feed_offset FROM users WHERE user_id = :user_id), 0)
@@ -68,7 +68,7 @@ _RELAYED = text(
 )
 
 
-async def publish(connection: AsyncConnection, user_id: str, events: Sequence[Event], now: datetime) -> list[Entry]:
+async def publish(connection: Connection, user_id: str, events: Sequence[Event], now: datetime) -> list[Entry]:
     """Numbers the events and writes them, and what webhooks are to get of them, in the caller's transaction.
 
     The user's row stays locked until its commit.
@@ -76,14 +76,14 @@ async def publish(connection: AsyncConnection, user_id: str, events: Sequence[Ev
     encoded = [event.encode() for event in events]
     types = [event.type.value for event in events]
     values = {"user_id": user_id, "count": len(encoded), "events": encoded, "types": types, "now": now}
-    offsets = sorted((await connection.execute(_PUBLISH, values)).scalars().all())
+    offsets = sorted(await _PUBLISH.column(connection, values))
     return list(zip(offsets, encoded, strict=True))
 
 
 async def relayed(database: Database, user_id: str) -> int:
     """Up to which offset nothing waits: where a feed that Valkey does not know begins. 0 for an unknown user."""
     async with database.reading() as connection:
-        return int((await connection.execute(_RELAYED, {"user_id": user_id})).scalar_one())
+        return int(await _RELAYED.value(connection, {"user_id": user_id}))
 
 
 class Relay:
@@ -114,7 +114,7 @@ class Relay:
         """Relays what lies for longer than `SWEPT_AFTER`; returns for how many users."""
         async with self._database.reading() as connection:
             values = {"before": now - SWEPT_AFTER, "limit": _USERS}
-            users = list((await connection.execute(_LEFT_BEHIND, values)).scalars())
+            users = await _LEFT_BEHIND.column(connection, values)
         for user_id in users:
             await self._catch_up(user_id)
         return len(users)
@@ -134,8 +134,8 @@ class Relay:
 
     async def _waiting(self, user_id: str, after: int) -> list[Entry]:
         async with self._database.reading() as connection:
-            rows = await connection.execute(_WAITING, {"user_id": user_id, "after": after, "limit": _BATCH})
-            return [(row.offset, bytes(row.event)) for row in rows]
+            rows = await _WAITING.rows(connection, {"user_id": user_id, "after": after, "limit": _BATCH})
+            return [(row["offset"], row["event"]) for row in rows]
 
     def _delete_soon(self, user_id: str, offset: int) -> None:
         self._done[user_id] = max(offset, self._done.get(user_id, 0))
@@ -155,9 +155,9 @@ class Relay:
         if not done:
             return
 
-        async def delete(connection: AsyncConnection) -> None:
-            await connection.execute(text("SET LOCAL synchronous_commit = off"))
-            await connection.execute(_DELETE, {"users": list(done), "offsets": list(done.values())})
+        async def delete(connection: Connection) -> None:
+            await _NEED_NOT_LAST.run(connection)
+            await _DELETE.run(connection, {"users": list(done), "offsets": list(done.values())})
 
         await self._database.transaction(delete)
 

@@ -5,19 +5,12 @@ Every statement names the user. `load` is used under the user's lock by whoever 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
-import orjson
 from msgspec import Struct
-from sqlalchemy import RowMapping, text, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from backend.storage.tables import registration_items as items_table
-from backend.storage.tables import registrations as table
-
-Values = Mapping[str, Any]  # columns to write
+from backend.storage.statements import Connection, Row, Values, statement
 
 
 class Page(Struct, frozen=True):
@@ -45,9 +38,9 @@ _WHOLE = """
     FROM registrations r WHERE r.user_id = :user_id
 """
 ITEM = ("org_code", "status", "run", "asset_ids", "error_code", "retry_at")
-_LOAD = text(_WHOLE + "AND r.id = :id")
-_LIST = text(_WHOLE + "AND (CAST(:before AS text) IS NULL OR r.id < :before) ORDER BY r.id DESC LIMIT :limit")
-_ADD = text(
+_LOAD = statement(_WHOLE + "AND r.id = :id")
+_LIST = statement(_WHOLE + "AND (CAST(:before AS text) IS NULL OR r.id < :before) ORDER BY r.id DESC LIMIT :limit")
+_ADD = statement(
     """
     WITH registration AS (
       INSERT INTO registrations (user_id, id, status, run, completed_as, signature_status, signature_run, sign_before, request_id,
@@ -59,7 +52,7 @@ _ADD = text(
     FROM unnest(CAST(:org_codes AS text[])) WITH ORDINALITY AS item(org_code, place)
     """
 )
-_SAVE = text(
+_SAVE = statement(
     """
     WITH registration AS (
       UPDATE registrations SET status = :status, run = :run, completed_as = :completed_as, signature_status = :signature_status,
@@ -72,13 +65,13 @@ _SAVE = text(
     WHERE i.user_id = :user_id AND i.registration_id = :id AND i.org_code = item.org_code
     """
 )
-_UNSIGNED = text(
+_UNSIGNED = statement(
     """
     SELECT user_id, id AS registration_id, run, request_id FROM registrations
     WHERE status = 'signing' AND updated_at < :idle_since ORDER BY updated_at LIMIT :limit
     """
 )
-_UNCOLLECTED = text(
+_UNCOLLECTED = statement(
     """
     SELECT i.user_id, i.registration_id, i.run, r.request_id, i.org_code
     FROM registration_items i JOIN registrations r ON r.user_id = i.user_id AND r.id = i.registration_id
@@ -90,34 +83,44 @@ _UNCOLLECTED = text(
 )
 
 
-async def add(connection: AsyncConnection, registration: Values, org_codes: Sequence[str]) -> None:
+async def add(connection: Connection, registration: Values, org_codes: Sequence[str]) -> None:
     """Writes a new registration with its items, which wait."""
-    await connection.execute(_ADD, {**registration, "org_codes": list(org_codes)})
+    await _ADD.run(connection, {**registration, "org_codes": list(org_codes)})
 
 
-async def load(connection: AsyncConnection, user_id: str, registration_id: str) -> RowMapping | None:
+async def load(connection: Connection, user_id: str, registration_id: str) -> Row | None:
     """The registration's row, with `items`; None: this user has no such registration."""
-    return (await connection.execute(_LOAD, {"user_id": user_id, "id": registration_id})).mappings().one_or_none()
+    return await _LOAD.row(connection, {"user_id": user_id, "id": registration_id})
 
 
-async def listed(connection: AsyncConnection, user_id: str, page: Page) -> Sequence[RowMapping]:
+async def listed(connection: Connection, user_id: str, page: Page) -> Sequence[Row]:
     """This user's registrations with their `items`, newest first."""
     values = {"user_id": user_id, "before": page.before, "limit": page.limit}
-    return (await connection.execute(_LIST, values)).mappings().all()
+    return await _LIST.rows(connection, values)
 
 
-async def save(connection: AsyncConnection, registration: Values, items: Sequence[Values], *, changed: bool, now: datetime) -> None:
+async def save(connection: Connection, registration: Values, items: Sequence[Values], *, changed: bool, now: datetime) -> None:
     """Writes the state of a registration, unless it has not `changed`, and of those of its items that have."""
-    await connection.execute(_SAVE, {**registration, "items": orjson.dumps(items).decode(), "changed": changed, "now": now})
+    await _SAVE.run(connection, {**registration, "items": items, "changed": changed, "now": now})
 
 
-async def change(connection: AsyncConnection, user_id: str, registration_id: str, changes: Values) -> None:
-    """Writes the named columns of one registration."""
-    where = (table.c.user_id == user_id) & (table.c.id == registration_id)
-    await connection.execute(update(table).where(where).values(**changes))
-
-
-_REQUEST = text(
+_BEGIN_AGAIN = statement(
+    "UPDATE registrations SET sign_before = :sign_before, request_id = :request_id WHERE user_id = :user_id AND id = :id"
+)
+_KEEP_REQUEST = statement(
+    """
+    UPDATE registrations SET sign_tx_id = :sign_tx_id, cert_tx_id = :cert_tx_id, sign_web_url = :web_url,
+      sign_ios_url = :ios_app_scheme_url, sign_aos_url = :aos_app_scheme_url, sign_expires_at = :expires_at
+    WHERE user_id = :user_id AND id = :id
+    """
+)
+_TOUCH = statement(
+    """
+    UPDATE registration_items SET retry_at = :retry_at, updated_at = :now
+    WHERE user_id = :user_id AND registration_id = :registration_id AND org_code = :org_code AND status = 'deferred'
+    """
+)
+_REQUEST = statement(
     """
     SELECT sign_tx_id, cert_tx_id, sign_web_url AS web_url, sign_ios_url AS ios_app_scheme_url, sign_aos_url AS aos_app_scheme_url
     FROM registrations WHERE user_id = :user_id AND id = :id
@@ -125,21 +128,34 @@ _REQUEST = text(
 )
 
 
-async def kept_request(connection: AsyncConnection, user_id: str, registration_id: str) -> RowMapping:
+async def begin_again(connection: Connection, user_id: str, registration_id: str, *, sign_before: datetime, request_id: str) -> None:
+    """Notes the request that began the next run, and until when that may be signed."""
+    await _BEGIN_AGAIN.run(connection, {"user_id": user_id, "id": registration_id, "sign_before": sign_before, "request_id": request_id})
+
+
+async def keep_request(connection: Connection, user_id: str, registration_id: str, request: Values) -> None:
+    """Keeps what the CA answered to a sign_request."""
+    await _KEEP_REQUEST.run(connection, {"user_id": user_id, "id": registration_id, **request})
+
+
+async def kept_request(connection: Connection, user_id: str, registration_id: str) -> Row:
     """What the CA answered to the last sign_request of this registration."""
-    return (await connection.execute(_REQUEST, {"user_id": user_id, "id": registration_id})).mappings().one()
+    row = await _REQUEST.row(connection, {"user_id": user_id, "id": registration_id})
+    if row is None:
+        raise KeyError("no such registration")
+    return row
 
 
 async def touch_item(
-    connection: AsyncConnection, user_id: str, registration_id: str, org_code: str, *, retry_at: datetime, now: datetime
+    connection: Connection, user_id: str, registration_id: str, org_code: str, *, retry_at: datetime, now: datetime
 ) -> None:
     """Puts off a deferred item without telling anybody: its deferral was announced already."""
-    where = (items_table.c.user_id == user_id) & (items_table.c.registration_id == registration_id) & (items_table.c.org_code == org_code)
-    await connection.execute(update(items_table).where(where, items_table.c.status == "deferred").values(retry_at=retry_at, updated_at=now))
+    values = {"user_id": user_id, "registration_id": registration_id, "org_code": org_code, "retry_at": retry_at, "now": now}
+    await _TOUCH.run(connection, values)
 
 
-async def open_work(connection: AsyncConnection, *, idle_since: datetime, now: datetime, limit: int) -> list[OpenWork]:
+async def open_work(connection: Connection, *, idle_since: datetime, now: datetime, limit: int) -> list[OpenWork]:
     """Signatures and providers on which nothing was written since `idle_since`, and deferred providers whose time has come."""
-    unsigned = (await connection.execute(_UNSIGNED, {"idle_since": idle_since, "limit": limit})).mappings().all()
-    uncollected = (await connection.execute(_UNCOLLECTED, {"idle_since": idle_since, "now": now, "limit": limit})).mappings().all()
+    unsigned = await _UNSIGNED.rows(connection, {"idle_since": idle_since, "limit": limit})
+    uncollected = await _UNCOLLECTED.rows(connection, {"idle_since": idle_since, "now": now, "limit": limit})
     return [OpenWork(**row, org_code=None) for row in unsigned] + [OpenWork(**row) for row in uncollected]

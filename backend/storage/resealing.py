@@ -12,11 +12,11 @@ from itertools import groupby
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, RowMapping, Table, bindparam, case, func, select, tuple_, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Table
 
 from backend.storage.database import Database
 from backend.storage.sealed import EVERY_SEALED, Sealed
+from backend.storage.statements import Connection, Row, Statement, statement
 from backend.storage.vault import Vault, VaultError, key_id_of
 
 PAGE = 500  # rows read at once, and replaced in one transaction
@@ -38,7 +38,7 @@ async def keys_in_use(database: Database) -> Counter[str]:
     """How many values lie under which key; "" counts what is no envelope."""
     found: Counter[str] = Counter()
     for table, columns in _by_table():
-        shown = [func.substr(each.stored, 1, _HEAD).label(each.column) for each in columns]
+        shown = [f"substr({each.column}, 1, {_HEAD}) AS {each.column}" for each in columns]
         async for page in _pages(database, table, shown):
             found.update(key_id_of(row[each.column]) or "" for row in page for each in columns if row[each.column] is not None)
     return found
@@ -59,8 +59,9 @@ async def _walk(database: Database, vault: Vault, told: Told) -> Resealed:
     values = unreadable = 0
     for table, columns in _by_table():
         head = f"v1|{vault.key_ids()[0]}|".encode()
+        shown = [_unless_begins(each.column, len(head)) for each in columns]
         walked = 0
-        async for page in _pages(database, table, [_unless_current(each, head) for each in columns]):
+        async for page in _pages(database, table, shown, head):
             for each in columns:
                 changes, closed = _changes(vault, each, page)
                 unreadable += closed
@@ -76,28 +77,41 @@ def _by_table() -> list[tuple[Table, list[Sealed]]]:
     return [(table, list(columns)) for table, columns in groupby(EVERY_SEALED, key=lambda each: each.table)]
 
 
-def _unless_current(each: Sealed, head: bytes) -> ColumnElement[Any]:
-    """The value, or NULL where there is nothing to do: what is done already need not travel."""
-    return case((func.substr(each.stored, 1, len(head)) == head, None), else_=each.stored).label(each.column)
+def _unless_begins(column: str, length: int) -> str:
+    """The value, or NULL where it begins with `:head`: what is done already need not travel."""
+    return f"CASE WHEN substr({column}, 1, {length}) = :head THEN NULL ELSE {column} END AS {column}"
 
 
-async def _pages(database: Database, table: Table, shown: Sequence[ColumnElement[Any]]) -> AsyncIterator[Sequence[RowMapping]]:
+async def _pages(database: Database, table: Table, shown: Sequence[str], head: bytes = b"") -> AsyncIterator[Sequence[Row]]:
     """Every row by key: its key, what names its sealed values, and `shown`. Nothing is held between two pages."""
-    key = list(table.primary_key.columns)
-    names = {name for each in EVERY_SEALED if each.table is table for name in each.key} - {column.name for column in key}
-    page = select(*key, *(table.c[name] for name in sorted(names)), *shown).order_by(*key).limit(PAGE)
-    after: tuple[Any, ...] | None = None
+    key = _key(table)
+    names = {name for each in EVERY_SEALED if each.table is table for name in each.key} - set(key)
+    first, further = (
+        statement(
+            f"""
+            SELECT {", ".join((*key, *sorted(names), *shown))} FROM {table.name} {where} ORDER BY {", ".join(key)} LIMIT {PAGE}
+            """  # noqa: S608  # names of tables and columns
+        )
+        for where in ("", f"WHERE ({', '.join(key)}) > ({', '.join(f':{name}' for name in key)})")
+    )
+    values: dict[str, Any] = {"head": head}
+    page = first
     while True:
         async with database.reading() as connection:
-            rows = (await connection.execute(page if after is None else page.where(tuple_(*key) > after))).mappings().all()
+            rows = await page.rows(connection, values)
         if rows:
             yield rows
         if len(rows) < PAGE:
             return
-        after = tuple(rows[-1][column.name] for column in key)
+        values.update({name: rows[-1][name] for name in key})
+        page = further
 
 
-def _changes(vault: Vault, each: Sealed, page: Sequence[RowMapping]) -> tuple[list[dict[str, Any]], int]:
+def _key(table: Table) -> tuple[str, ...]:
+    return tuple(column.name for column in table.primary_key.columns)
+
+
+def _changes(vault: Vault, each: Sealed, page: Sequence[Row]) -> tuple[list[dict[str, Any]], int]:
     """The replacements for one column of one page, and how many of its values do not open."""
     changes, closed = [], 0
     for row in page:
@@ -110,16 +124,17 @@ def _changes(vault: Vault, each: Sealed, page: Sequence[RowMapping]) -> tuple[li
         except VaultError:
             closed += 1
             continue
-        changes.append({"old": old, "new": new, **{f"key_{column.name}": row[column.name] for column in each.table.primary_key.columns}})
+        changes.append({"old": old, "new": new, **{name: row[name] for name in _key(each.table)}})
     return changes, closed
 
 
-async def _replace(database: Database, each: Sealed, changes: Sequence[dict[str, Any]]) -> None:
-    statement = update(each.table).values({each.column: bindparam("new")}).where(each.stored == bindparam("old"))
-    for column in each.table.primary_key.columns:
-        statement = statement.where(column == bindparam(f"key_{column.name}"))
+def _replacing(each: Sealed) -> Statement:
+    row = " AND ".join(f"{name} = :{name}" for name in _key(each.table))
+    return statement(f"UPDATE {each.table.name} SET {each.column} = :new WHERE {row} AND {each.column} = :old")  # noqa: S608  # names
 
-    async def deed(connection: AsyncConnection) -> None:
-        await connection.execute(statement, list(changes))
+
+async def _replace(database: Database, each: Sealed, changes: Sequence[dict[str, Any]]) -> None:
+    async def deed(connection: Connection) -> None:
+        await _replacing(each).run_each(connection, changes)
 
     await database.transaction(deed)

@@ -6,18 +6,14 @@ called; whoever lost the lease cannot say any more how the call ended. A user's 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from msgspec import Struct
-from sqlalchemy import RowMapping, TextClause, insert, text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from backend.storage.tables import webhooks as table
-
-Values = Mapping[str, Any]  # columns to write
+from backend.storage.statements import Connection, Row, Statement, Values, statement
 
 ILL_AFTER = 5  # failures in a row, of whatever deliveries
 LONGEST_REST = 60  # seconds between two tries of an ill webhook; 5, 10, 20 … before
@@ -26,8 +22,8 @@ _BATCH = 1000
 _MOST_COUNTED = 10_000
 _LINGER = timedelta(minutes=1)  # longer than any transaction that may still publish to a webhook which was just deleted
 
-_LISTED = text("SELECT * FROM webhooks WHERE status <> 'deleted' ORDER BY id")
-_COUNTED = text(
+_LISTED = statement("SELECT * FROM webhooks WHERE status <> 'deleted' ORDER BY id")
+_COUNTED = statement(
     """
     SELECT webhooks.id, pending.count AS pending, failed.count AS failed FROM webhooks,
       LATERAL (SELECT count(*) FROM (
@@ -37,19 +33,25 @@ _COUNTED = text(
     WHERE webhooks.status <> 'deleted'
     """
 )
-_NEW_SECRET = text(
+_ADD = statement(
+    """
+    INSERT INTO webhooks (id, url, events, description, status, secret_sealed, created_at)
+    VALUES (:id, :url, :events, :description, :status, :secret_sealed, :created_at)
+    """
+)
+_NEW_SECRET = statement(
     """
     UPDATE webhooks SET old_secret_sealed = :old, old_secret_until = :until, secret_sealed = :new
     WHERE id = :id AND status = 'active' AND secret_sealed = :expected
     """
 )
-_END = text(
+_END = statement(
     """
     UPDATE webhooks SET status = :status, ended_at = :now, last_failure = coalesce(:reason, last_failure)
     WHERE id = :id AND status IN ('active', :from)
     """
 )
-_TEST = text(
+_TEST = statement(
     """
     INSERT INTO webhook_deliveries (user_id, webhook_id, "offset", id, event, due_at, created_at)
     SELECT :user_id, id, 0, :delivery_id, :event, :now, :now FROM webhooks WHERE id = :id AND status = 'active'
@@ -59,10 +61,10 @@ _TEST = text(
     """
 )
 
-_PROBE = text(
+_PROBE = statement(
     "UPDATE webhooks SET rests_until = :until WHERE id = :id AND failures >= :ill AND (rests_until IS NULL OR rests_until <= :now)"
 )
-_CLAIM = text(
+_CLAIM = statement(
     """
     WITH due AS (
       SELECT d.user_id, d."offset" FROM webhook_deliveries d
@@ -78,21 +80,21 @@ _CLAIM = text(
     """
 )
 _OURS = 'user_id = :user_id AND webhook_id = :id AND "offset" = :offset AND claims = :claims'
-_DELIVERED = text(f"DELETE FROM webhook_deliveries WHERE {_OURS}")  # noqa: S608  # a constant
-_WELL = text(
+_DELIVERED = statement(f"DELETE FROM webhook_deliveries WHERE {_OURS}")  # noqa: S608  # a constant
+_WELL = statement(
     """
     UPDATE webhooks SET failures = 0, rests_until = NULL, last_delivered_at = :now
     WHERE id = :id AND (failures > 0 OR last_delivered_at IS NULL OR last_delivered_at < :a_second_ago)
     """
 )
-_FAILED = text(
+_FAILED = statement(
     f"""
     UPDATE webhook_deliveries SET attempts = attempts + 1, due_at = :due_at, leased_until = NULL,
       state = CASE WHEN CAST(:over AS boolean) THEN 'failed' ELSE state END
     WHERE {_OURS}
     """  # noqa: S608  # a constant
 )
-_ILL = text(
+_ILL = statement(
     """
     UPDATE webhooks SET failures = failures + 1, last_failed_at = CAST(:now AS timestamptz), last_failure = :reason,
       rests_until = CASE WHEN failures + 1 >= :ill
@@ -101,27 +103,27 @@ _ILL = text(
     """
 )
 
-_GIVE_UP = text(
+_GIVE_UP = statement(
     """
     UPDATE webhook_deliveries SET state = 'failed' WHERE (user_id, webhook_id, "offset") IN (
       SELECT user_id, webhook_id, "offset" FROM webhook_deliveries WHERE state = 'pending' AND created_at < :before
       LIMIT :batch FOR UPDATE SKIP LOCKED)
     """
 )
-_FORGET = text(
+_FORGET = statement(
     """
     DELETE FROM webhook_deliveries WHERE (user_id, webhook_id, "offset") IN (
       SELECT user_id, webhook_id, "offset" FROM webhook_deliveries WHERE state = 'failed' AND created_at < :before LIMIT :batch)
     """
 )
-_CLEAR = text(
+_CLEAR = statement(
     """
     DELETE FROM webhook_deliveries WHERE (user_id, webhook_id, "offset") IN (
       SELECT d.user_id, d.webhook_id, d."offset" FROM webhook_deliveries d JOIN webhooks w ON w.id = d.webhook_id
       WHERE w.status IN ('disabled', 'deleted') LIMIT :batch)
     """
 )
-_BURY = text(
+_BURY = statement(
     """
     DELETE FROM webhooks w WHERE w.status = 'deleted' AND w.ended_at < :before
       AND NOT EXISTS (SELECT 1 FROM webhook_deliveries d WHERE d.webhook_id = w.id)
@@ -149,93 +151,86 @@ class Claim(Struct, frozen=True, kw_only=True):
         return {"id": self.webhook_id, "user_id": self.user_id, "offset": self.offset, "claims": self.claims}
 
 
-async def listed(connection: AsyncConnection) -> Sequence[RowMapping]:
+async def listed(connection: Connection) -> Sequence[Row]:
     """Every webhook that was not deleted, oldest first."""
-    return (await connection.execute(_LISTED)).mappings().all()
+    return await _LISTED.rows(connection)
 
 
-async def counted(connection: AsyncConnection) -> dict[str, tuple[int, int]]:
+async def counted(connection: Connection) -> dict[str, tuple[int, int]]:
     """Pending and failed deliveries by webhook; nobody counts beyond 10,000."""
-    rows = await connection.execute(_COUNTED, {"most": _MOST_COUNTED})
-    return {row.id: (row.pending, row.failed) for row in rows}
+    rows = await _COUNTED.rows(connection, {"most": _MOST_COUNTED})
+    return {row["id"]: (row["pending"], row["failed"]) for row in rows}
 
 
-async def add(connection: AsyncConnection, row: Values) -> None:
+async def add(connection: Connection, row: Values) -> None:
     """A new webhook; what is committed from now on is delivered to it."""
-    await connection.execute(insert(table), row)
+    await _ADD.run(connection, row)
 
 
-async def renew_secret(connection: AsyncConnection, webhook_id: str, *, expected: bytes, old: bytes, new: bytes, until: datetime) -> bool:
+async def renew_secret(connection: Connection, webhook_id: str, *, expected: bytes, old: bytes, new: bytes, until: datetime) -> bool:
     """Puts another secret beside the present one, which signs until `until`. False: somebody else was faster, or it is gone."""
     values = {"id": webhook_id, "expected": expected, "old": old, "new": new, "until": until}
     return await _changed(connection, _NEW_SECRET, values)
 
 
-async def delete(connection: AsyncConnection, webhook_id: str, now: datetime) -> bool:
+async def delete(connection: Connection, webhook_id: str, now: datetime) -> bool:
     """Nothing more is sent; its rows go by and by. False: there is no such webhook."""
     return await _changed(connection, _END, {"id": webhook_id, "status": "deleted", "from": "disabled", "reason": None, "now": now})
 
 
-async def disable(connection: AsyncConnection, webhook_id: str, reason: str, now: datetime) -> None:
+async def disable(connection: Connection, webhook_id: str, reason: str, now: datetime) -> None:
     """The receiver wants nothing more: what waits for it goes by and by."""
     await _changed(connection, _END, {"id": webhook_id, "status": "disabled", "from": "active", "reason": reason, "now": now})
 
 
-async def add_test(connection: AsyncConnection, webhook_id: str, user_id: str, delivery_id: UUID, event: bytes, now: datetime) -> bool:
+async def add_test(connection: Connection, webhook_id: str, user_id: str, delivery_id: UUID, event: bytes, now: datetime) -> bool:
     """A delivery that is in nobody's feed, over the one before. False: there is no such webhook, or it is disabled."""
     values = {"id": webhook_id, "user_id": user_id, "delivery_id": delivery_id, "event": event, "now": now}
     return await _changed(connection, _TEST, values)
 
 
-async def may_probe(connection: AsyncConnection, webhook_id: str, *, now: datetime, until: datetime) -> bool:
+async def may_probe(connection: Connection, webhook_id: str, *, now: datetime, until: datetime) -> bool:
     """Whether this caller, alone in the fleet until `until`, may try an ill webhook."""
     return await _changed(connection, _PROBE, {"id": webhook_id, "ill": ILL_AFTER, "now": now, "until": until})
 
 
-async def claim(connection: AsyncConnection, webhook_id: str, *, slots: int, now: datetime, until: datetime) -> list[Claim]:
+async def claim(connection: Connection, webhook_id: str, *, slots: int, now: datetime, until: datetime) -> list[Claim]:
     """Takes up to `slots` deliveries that are due and that nothing earlier of the same user holds up; they are ours until `until`."""
     values = {"id": webhook_id, "slots": slots, "now": now, "until": until, "overtaken_after": OVERTAKEN_AFTER}
-    rows = await connection.execute(_CLAIM, values)
     found = [
         Claim(
             webhook_id=webhook_id,
-            user_id=row.user_id,
-            offset=row.offset,
-            id=row.id,
-            event=bytes(row.event),
-            attempts=row.attempts,
-            claims=row.claims,
-            created_at=row.created_at,
+            **row,
         )
-        for row in rows
+        for row in await _CLAIM.rows(connection, values)
     ]
     return sorted(found, key=lambda each: (each.created_at, each.offset))
 
 
-async def delivered(connection: AsyncConnection, taken: Claim, now: datetime) -> bool:
+async def delivered(connection: Connection, taken: Claim, now: datetime) -> bool:
     """The receiver has it. False: the lease had gone to somebody else, who will send it again."""
     ours = await _changed(connection, _DELIVERED, taken.key())
-    await connection.execute(_WELL, {"id": taken.webhook_id, "now": now, "a_second_ago": now - timedelta(seconds=1)})
+    await _WELL.run(connection, {"id": taken.webhook_id, "now": now, "a_second_ago": now - timedelta(seconds=1)})
     return ours
 
 
-async def failed(connection: AsyncConnection, taken: Claim, reason: str, *, due_at: datetime, over: bool, now: datetime) -> bool:
+async def failed(connection: Connection, taken: Claim, reason: str, *, due_at: datetime, over: bool, now: datetime) -> bool:
     """It is tried again at `due_at`, or never (`over`). False: the lease had gone to somebody else."""
     ours = await _changed(connection, _FAILED, {**taken.key(), "due_at": due_at, "over": over})
-    await connection.execute(_ILL, {"id": taken.webhook_id, "reason": reason, "ill": ILL_AFTER, "longest": LONGEST_REST, "now": now})
+    await _ILL.run(connection, {"id": taken.webhook_id, "reason": reason, "ill": ILL_AFTER, "longest": LONGEST_REST, "now": now})
     return ours
 
 
-async def clean(connection: AsyncConnection, *, pending_before: datetime, failed_before: datetime, now: datetime) -> int:
+async def clean(connection: Connection, *, pending_before: datetime, failed_before: datetime, now: datetime) -> int:
     """Gives up what is too old, forgets what was given up long ago, and clears away what is left of webhooks that ended."""
-    steps: list[tuple[TextClause, Values]] = [
+    steps: list[tuple[Statement, Values]] = [
         (_GIVE_UP, {"before": pending_before, "batch": _BATCH}),
         (_FORGET, {"before": failed_before, "batch": _BATCH}),
         (_CLEAR, {"batch": _BATCH}),
         (_BURY, {"before": now - _LINGER}),
     ]
-    return sum([(await connection.execute(statement, values)).rowcount for statement, values in steps])
+    return sum([await step.run(connection, values) for step, values in steps])
 
 
-async def _changed(connection: AsyncConnection, statement: TextClause, values: Values) -> bool:
-    return (await connection.execute(statement, values)).rowcount > 0
+async def _changed(connection: Connection, change: Statement, values: Values) -> bool:
+    return await change.run(connection, values) > 0

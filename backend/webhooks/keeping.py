@@ -11,8 +11,6 @@ from datetime import datetime, timedelta
 from uuid import uuid4
 
 from msgspec import Struct
-from sqlalchemy import RowMapping
-from sqlalchemy.ext.asyncio import AsyncConnection
 from ulid import ULID
 
 from backend.clock import Clock, iso
@@ -21,6 +19,7 @@ from backend.events import to_json
 from backend.storage import webhooks
 from backend.storage.database import Database
 from backend.storage.sealed import WEBHOOK_OLD_SECRET, WEBHOOK_SECRET
+from backend.storage.statements import Connection, Row
 from backend.storage.vault import Vault
 from backend.webhooks.signing import SECRET_BYTES
 
@@ -72,7 +71,7 @@ class Keeping:
             "created_at": now,
         }
 
-        async def deed(connection: AsyncConnection) -> Webhook:
+        async def deed(connection: Connection) -> Webhook:
             if len(await webhooks.listed(connection)) >= MOST_WEBHOOKS:
                 raise Refused(Problem.VALIDATION_FAILED, f"There are {MOST_WEBHOOKS} webhooks already; delete one first.")
             await webhooks.add(connection, row)
@@ -95,7 +94,7 @@ class Keeping:
         """A new secret; the old one signs too for a day. Raises `Refused` when there is no such webhook, or it is disabled."""
         now, key = self._clock.now(), self._draw(SECRET_BYTES)
 
-        async def deed(connection: AsyncConnection) -> bool:
+        async def deed(connection: Connection) -> bool:
             before = next((row for row in await webhooks.listed(connection) if row["id"] == webhook_id), None)
             if before is None:
                 return False
@@ -127,7 +126,7 @@ class Keeping:
         now = self._clock.now()
         _or_refuse(await self._database.transaction(lambda connection: webhooks.delete(connection, webhook_id, now)))
 
-    def _opened(self, row: RowMapping, now: datetime) -> Webhook:
+    def _opened(self, row: Row, now: datetime) -> Webhook:
         keys = [self._vault.open(row["secret_sealed"], *WEBHOOK_SECRET.row(row["id"]))]
         if row["old_secret_sealed"] is not None and row["old_secret_until"] > now:
             keys.append(self._vault.open(row["old_secret_sealed"], *WEBHOOK_OLD_SECRET.row(row["id"])))

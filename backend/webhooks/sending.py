@@ -15,12 +15,12 @@ from typing import Protocol
 
 import structlog
 from msgspec.structs import replace
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from backend.clock import Clock
 from backend.errors import EngineUnavailable
 from backend.storage import webhooks
 from backend.storage.database import Database
+from backend.storage.statements import Connection
 from backend.storage.webhooks import ILL_AFTER, Claim
 from backend.webhooks.keeping import Keeping, Webhook
 from backend.webhooks.retrying import FORGOTTEN_AFTER, GIVEN_UP_AFTER, GONE, NoAnswer, is_delivered, is_over, next_try
@@ -83,7 +83,7 @@ class Lane:
         while self._under_way:
             await asyncio.wait(self._under_way)
 
-    async def _claim(self, connection: AsyncConnection, slots: int) -> list[Claim]:
+    async def _claim(self, connection: Connection, slots: int) -> list[Claim]:
         now = self._clock.now()
         until = now + self._lease
         if self.webhook.failures >= ILL_AFTER:
@@ -123,7 +123,7 @@ class Lane:
         # The row tells the fleet's count with the next sweep; until then this lane goes by what it saw itself.
         self.webhook = replace(self.webhook, failures=0 if well else self.webhook.failures + 1)
 
-        async def deed(connection: AsyncConnection) -> bool:
+        async def deed(connection: Connection) -> bool:
             if well:
                 return await webhooks.delivered(connection, claim, now)
             if answer == GONE:
@@ -202,7 +202,7 @@ class DeliverySweep:
     async def sweep(self, now: datetime) -> int:
         """How many rows went."""
 
-        def deed(connection: AsyncConnection) -> Awaitable[int]:
+        def deed(connection: Connection) -> Awaitable[int]:
             return webhooks.clean(connection, pending_before=now - GIVEN_UP_AFTER, failed_before=now - FORGOTTEN_AFTER, now=now)
 
         return await self._database.transaction(deed)

@@ -19,8 +19,6 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from backend.app import create_app
 from backend.clock import SystemClock, iso
@@ -31,6 +29,7 @@ from backend.services import Foundation, found
 from backend.settings import Settings
 from backend.storage import assets as stored_assets
 from backend.storage import registrations
+from backend.storage.statements import Connection
 from tests.clients.apps import JSON, App, Snapshot, folded, is_after
 from tests.clients.people import read_snapshot
 from tests.realtime.given import SECRET, serve, token, until
@@ -103,7 +102,7 @@ class World:
             case RecordAssets(org_code=org_code, run=run, assets=assets):
                 await self._record(registration_id, org_code, run, assets)
             case RecordSignatureRequest():
-                await self._handle(registration_id, request, {"sign_web_url": "https://ca/w", "sign_ios_url": "ca://i"})
+                await self._handle(registration_id, request, {"web_url": "https://ca/w", "ios_app_scheme_url": "ca://i"})
             case _:
                 await self._handle(registration_id, request, {})
 
@@ -114,17 +113,17 @@ class World:
             msgspec.structs.replace(each, id=f"{org_code}-{each.id}", name=f"입출금 {self.changes}", as_of=now) for each in assets
         )
 
-        async def beside(connection: AsyncConnection) -> None:
+        async def beside(connection: Connection) -> None:
             if shown:
                 await stored_assets.save(connection, self.user_id, shown)
 
         await self.stage.foundation.handling.handle(self.user_id, registration_id, RecordAssets(org_code, run, shown), beside=beside)
 
     async def _handle(self, registration_id: str, request: Request, columns: dict[str, Any]) -> None:
-        async def beside(connection: AsyncConnection) -> None:
+        async def beside(connection: Connection) -> None:
             if columns:
-                whole = {**columns, "sign_aos_url": "ca://a", "sign_expires_at": NOON + TTL}
-                await registrations.change(connection, self.user_id, registration_id, whole)
+                named = {"sign_tx_id": "s", "cert_tx_id": "c", "aos_app_scheme_url": "ca://a", "expires_at": NOON + TTL}
+                await registrations.keep_request(connection, self.user_id, registration_id, {**columns, **named})
 
         await self.stage.foundation.handling.handle(self.user_id, registration_id, request, beside=beside)
 
@@ -149,8 +148,7 @@ class World:
     async def _is_relayed(self) -> bool:
         foundation = self.stage.foundation
         async with foundation.database.reading() as connection:
-            statement = text("SELECT feed_offset FROM users WHERE user_id = :user_id")
-            committed = (await connection.execute(statement, {"user_id": self.user_id})).scalar_one()
+            committed = await connection.fetchval("SELECT feed_offset FROM users WHERE user_id = $1", self.user_id)
         return (await foundation.feed.position(self.user_id)).offset == committed
 
     async def current(self, registration_id: str) -> Any:

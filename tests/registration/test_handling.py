@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from backend.clock import SystemClock
 from backend.realtime.feed import MemoryFeed
@@ -17,8 +15,9 @@ from backend.registration.handling import Handling
 from backend.registration.model import Item, Registration, requested_signature
 from backend.registration.rows import new_row
 from backend.storage import registrations, users
-from backend.storage.database import Database, open_engine
+from backend.storage.database import Database
 from backend.storage.outbox import Relay, publish
+from backend.storage.statements import Connection
 
 CODES = tuple(f"A1MOABK{number:03}" for number in range(8))
 REGISTRATION = "reg_1"
@@ -36,7 +35,7 @@ class Counted(Database):
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Counted]:
-    opened = Counted(engine=open_engine(database_url, pool=5))
+    opened = Counted(database_url, pool=5)
     yield opened
     await opened.close()
 
@@ -57,7 +56,7 @@ async def handling(database: Counted, feed: MemoryFeed) -> AsyncIterator[Handlin
     items = tuple(Item(org_code=code) for code in CODES)
     new = Registration(user_id="anna", id=REGISTRATION, created_at=now, sign_before=now + timedelta(minutes=5), items=items)
 
-    async def deed(connection: AsyncConnection) -> None:
+    async def deed(connection: Connection) -> None:
         await users.enter(connection, "anna", person_sealed=b"sealed", now=now)
         await registrations.add(connection, new_row(new, request_id="req_1"), CODES)
         await publish(connection, "anna", [fact.event() for fact in decide(new, RecordAcceptance(), now)], now)
@@ -88,8 +87,8 @@ async def test_facts_reach_the_feed_in_the_order_of_their_offsets(handling: Hand
 
 
 async def test_one_callers_fault_leaves_the_others_alone(handling: Handling) -> None:
-    async def broken(connection: AsyncConnection) -> None:
-        await connection.execute(text("SELECT 1 / 0"))
+    async def broken(connection: Connection) -> None:
+        await connection.execute("SELECT 1 / 0")
 
     deeds = [handling.handle("anna", REGISTRATION, Connect(code, 1), beside=broken if code == CODES[3] else None) for code in CODES]
     answers = await asyncio.gather(*deeds, return_exceptions=True)
@@ -116,7 +115,7 @@ async def test_what_is_beside_runs_without_requests_and_not_with_late_ones(handl
     ran: list[str] = []
 
     def beside(name: str):  # type: ignore[no-untyped-def]
-        async def deed(_: AsyncConnection) -> None:
+        async def deed(_: Connection) -> None:
             ran.append(name)
 
         return deed

@@ -7,22 +7,22 @@ from datetime import timedelta
 
 import pytest
 from redis.asyncio import Redis
-from sqlalchemy import insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from backend.clock import ManualClock
 from backend.jobs.queue import MemoryQueue
 from backend.registration.sweeping import IdempotencySweep, OpenWorkSweep
 from backend.storage import idempotency, tables
-from backend.storage.database import Database, open_engine
+from backend.storage.database import Database
+from backend.storage.statements import Connection
 from tests.registration.house import House
 from tests.registration.play import NOON, TTL, A, B
+from tests.storage.given import insert
 
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     """One that no worker looks at."""
-    database = Database(engine=open_engine(database_url, pool=2))
+    database = Database(database_url, pool=2)
     yield database
     await database.close()
 
@@ -33,10 +33,10 @@ async def begun(database: Database, name: str, status: str, *items: dict[str, ob
     row = {"user_id": "anna", "id": name, "status": status, "run": run, "request_id": "req_12345678", "sign_before": NOON + TTL}
     signature = {"signature_status": "pending", "signature_run": 0, "created_at": NOON, "updated_at": NOON}
 
-    async def deed(connection: AsyncConnection) -> None:
-        await connection.execute(insert(tables.registrations), {**row, **signature})
+    async def deed(connection: Connection) -> None:
+        await insert(connection, tables.registrations, [{**row, **signature}])
         for position, item in enumerate(items):
-            await connection.execute(insert(tables.registration_items), {**key, "position": position, "run": 1, **item})
+            await insert(connection, tables.registration_items, [{**key, "position": position, "run": 1, **item}])
 
     await database.transaction(deed)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 import asyncpg
+from sqlalchemy import Table
 
+from backend.storage.statements import Connection, Values, statement
 from backend.storage.tables import metadata
 
 EVERY_TABLE = ", ".join(table.name for table in metadata.sorted_tables)
@@ -34,3 +36,10 @@ async def _run(url: str, statement: str) -> None:
         await connection.execute(statement)
     finally:
         await connection.close()
+
+
+async def insert(connection: Connection, table: Table, rows: Sequence[Values]) -> None:
+    """Writes rows that all have the same columns."""
+    names = list(rows[0])
+    quoted = ", ".join(f'"{name}"' for name in names)
+    await statement(f"INSERT INTO {table.name} ({quoted}) VALUES ({', '.join(f':{name}' for name in names)})").run_each(connection, rows)

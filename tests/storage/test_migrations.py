@@ -8,8 +8,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, text
 
-from backend.storage.database import open_engine
-from backend.storage.migrations import migrate
+from backend.storage.migrations import migrate, open_engine
 from backend.storage.tables import metadata
 
 COLUMNS = """
@@ -32,7 +31,7 @@ def _drawn(connection: Connection) -> dict[str, set[tuple[object, ...]]]:
 
 
 async def test_migrating_makes_the_tables_that_the_code_knows(database_url: str, empty_database_url: str) -> None:
-    migrated, made = open_engine(database_url, pool=1), open_engine(empty_database_url, pool=1)
+    migrated, made = open_engine(database_url), open_engine(empty_database_url)
     async with migrated.connect() as connection:
         differences = await connection.run_sync(lambda sync: compare_metadata(MigrationContext.configure(sync), metadata))
         of_migrations = await connection.run_sync(_drawn)
@@ -50,7 +49,7 @@ async def test_migrating_makes_the_tables_that_the_code_knows(database_url: str,
 async def test_two_migrations_at_once_do_the_work_once(empty_database_url: str) -> None:
     await asyncio.gather(*(migrate(empty_database_url) for _ in range(3)))
     await migrate(empty_database_url)
-    engine = open_engine(empty_database_url, pool=1)
+    engine = open_engine(empty_database_url)
     async with engine.connect() as connection:
         assert list((await connection.execute(text("SELECT version_num FROM alembic_version"))).scalars()) == ["0002"]
         locks = await connection.execute(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"))

@@ -10,8 +10,6 @@ from functools import partial
 import orjson
 import pytest
 from redis.asyncio import Redis
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from backend.errors import EngineUnavailable
 from backend.events import Event, EventType, Position
@@ -20,6 +18,7 @@ from backend.realtime.feed import Feed
 from backend.storage import users
 from backend.storage.database import Database
 from backend.storage.outbox import Entry, Relay, publish, relayed
+from backend.storage.statements import Connection
 
 NOW = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
 LATER = NOW + timedelta(seconds=2)
@@ -40,15 +39,15 @@ class World:
     async def commit(self, *names: str, user_id: str = ANNA, now: datetime = NOW) -> list[Entry]:
         """Facts in a transaction of their own. Whoever dies after this has not pushed them."""
 
-        async def deed(connection: AsyncConnection) -> list[Entry]:
+        async def deed(connection: Connection) -> list[Entry]:
             return await publish(connection, user_id, [event(name) for name in names], now)
 
         return await self.database.transaction(deed)
 
     async def left(self) -> list[tuple[str, int]]:
         async with self.database.reading() as connection:
-            rows = await connection.execute(text('SELECT user_id, "offset" FROM outbox ORDER BY 1, 2'))
-            return [(row.user_id, row.offset) for row in rows]
+            rows = await connection.fetch('SELECT user_id, "offset" FROM outbox ORDER BY 1, 2')
+            return [(row["user_id"], row["offset"]) for row in rows]
 
     async def read(self, since: Position | None = None, user_id: str = ANNA) -> list[tuple[int, str]]:
         since = since or Position((await self.feed.position(user_id)).epoch, 0)
@@ -90,7 +89,7 @@ async def test_concurrent_transactions_number_in_the_order_of_their_commits(worl
 
 
 async def test_a_transaction_that_is_rolled_back_takes_no_number(world: World) -> None:
-    async def fails(connection: AsyncConnection) -> None:
+    async def fails(connection: Connection) -> None:
         await publish(connection, ANNA, [event("lost")], NOW)
         raise LookupError
 

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from msgspec.structs import replace
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from backend.events import ProviderStatus, RegistrationStatus
 from backend.registration.model import Item, Registration
@@ -14,6 +13,7 @@ from backend.registration.rows import changed_rows, new_row, restored
 from backend.storage import registrations
 from backend.storage.database import Database
 from backend.storage.registrations import OpenWork, Page
+from backend.storage.statements import Connection
 
 NOW = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
 IDLE = NOW + timedelta(seconds=2)
@@ -26,7 +26,7 @@ def registration(name: str, *items: Item, user_id: str = "anna", **state: object
 
 
 async def add(database: Database, *all_of_them: Registration) -> None:
-    async def deed(connection: AsyncConnection) -> None:
+    async def deed(connection: Connection) -> None:
         for one in all_of_them:
             await registrations.add(connection, new_row(one, request_id="req_12345678"), [item.org_code for item in one.items])
             fresh = replace(one, items=tuple(Item(org_code=item.org_code, run=one.run) for item in one.items))

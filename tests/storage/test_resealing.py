@@ -9,14 +9,15 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import Text, insert, select, text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Text
 
 from backend.storage import resealing, tables
 from backend.storage.database import Database
 from backend.storage.resealing import keys_in_use, reseal
-from backend.storage.sealed import ACCESS_TOKEN, EVERY_SEALED, PERSON, REFRESH_TOKEN
+from backend.storage.sealed import EVERY_SEALED, PERSON
+from backend.storage.statements import Connection
 from backend.storage.vault import Vault, key_id_of, new_key, parsed_keys
+from tests.storage.given import insert
 
 OLD = "k1:" + base64.b64encode(b"1" * 32).decode()
 NEW = "k2:" + base64.b64encode(b"2" * 32).decode()
@@ -66,9 +67,9 @@ def filled(vault: Vault, table: Any, number: int) -> dict[str, Any]:
 async def fill(database: Database, keys: str, people: int = PEOPLE) -> None:
     vault = Vault(keys)
 
-    async def deed(connection: AsyncConnection) -> None:
+    async def deed(connection: Connection) -> None:
         for table in (tables.registrations, *dict.fromkeys(each.table for each in EVERY_SEALED)):
-            await connection.execute(insert(table), [filled(vault, table, number) for number in range(people)])
+            await insert(connection, table, [filled(vault, table, number) for number in range(people)])
 
     await database.transaction(deed)
 
@@ -78,7 +79,7 @@ async def opened(database: Database, vault: Vault) -> Counter[str]:
     found: Counter[str] = Counter()
     async with database.reading() as connection:
         for each in EVERY_SEALED:
-            for row in (await connection.execute(select(each.table))).mappings():
+            for row in await connection.fetch(f"SELECT * FROM {each.table.name}"):
                 values = tuple(row[name] for name in each.key)
                 assert vault.open(row[each.column], *each.row(*values)) == plain(each, values)
                 found[key_id_of(row[each.column]) or ""] += 1
@@ -106,11 +107,13 @@ async def test_everything_comes_under_the_first_key_and_says_the_same(database: 
 
 async def test_what_lies_empty_stays_empty(database: Database) -> None:
     await fill(database, OLD, people=1)
-    await database.transaction(lambda connection: connection.execute(text("UPDATE links SET access_token_sealed = NULL")))
+    await database.transaction(lambda connection: connection.execute("UPDATE links SET access_token_sealed = NULL"))
     await reseal(database, BOTH, untold)
     async with database.reading() as connection:
-        assert (await connection.execute(select(ACCESS_TOKEN.stored))).scalar_one() is None
-        assert key_id_of((await connection.execute(select(REFRESH_TOKEN.stored))).scalar_one()) == "k2"
+        row = await connection.fetchrow("SELECT access_token_sealed, refresh_token_sealed FROM links")
+    assert row is not None
+    assert row["access_token_sealed"] is None
+    assert key_id_of(row["refresh_token_sealed"]) == "k2"
 
 
 class Killed(BaseException):
@@ -124,8 +127,8 @@ class Mortal:
         self._database, self._lives = database, lives
         self.reading = database.reading
 
-    async def transaction(self, deed: Callable[[AsyncConnection], Awaitable[Any]]) -> Any:
-        async def dying(connection: AsyncConnection) -> Any:
+    async def transaction(self, deed: Callable[[Connection], Awaitable[Any]]) -> Any:
+        async def dying(connection: Connection) -> Any:
             done = await deed(connection)
             self._lives -= 1
             if self._lives < 0:
@@ -159,13 +162,13 @@ async def test_what_a_running_process_writes_meanwhile_is_kept(database: Databas
         nonlocal overtaken
         if each is PERSON and not overtaken:
             overtaken = True
-            await database.transaction(lambda connection: connection.execute(text("UPDATE users SET person_sealed = :n"), {"n": newer}))
+            await database.transaction(lambda connection: connection.execute("UPDATE users SET person_sealed = $1", newer))
         await replace(database, each, changes)
 
     monkeypatch.setattr(resealing, "_replace", late)
     await reseal(database, BOTH, untold)
     async with database.reading() as connection:
-        sealed = (await connection.execute(select(PERSON.stored))).scalar_one()
+        sealed = await connection.fetchval("SELECT person_sealed FROM users")
     assert Vault(NEW).open(sealed, *PERSON.row("user-000")) == b"newer", "kept, and found by the next walk"
 
 
@@ -173,13 +176,13 @@ async def test_what_does_not_open_is_counted_and_left_as_it_is(database: Databas
     await fill(database, OLD, people=2)
     lost = Vault(LOST).seal(b"x", *PERSON.row("user-000"))
     await database.transaction(
-        lambda connection: connection.execute(text("UPDATE users SET person_sealed = :lost WHERE user_id = 'user-000'"), {"lost": lost})
+        lambda connection: connection.execute("UPDATE users SET person_sealed = $1 WHERE user_id = 'user-000'", lost)
     )
     done = await reseal(database, BOTH, untold)
     assert (done.values, done.unreadable) == (2 * len(EVERY_SEALED) - 1, 1)
     assert await keys_in_use(database) == {"k9": 1, "k2": 2 * len(EVERY_SEALED) - 1}
     async with database.reading() as connection:
-        assert (await connection.execute(select(PERSON.stored).where(tables.users.c.user_id == "user-000"))).scalar_one() == lost
+        assert await connection.fetchval("SELECT person_sealed FROM users WHERE user_id = 'user-000'") == lost
 
 
 def test_a_new_key_has_a_name_of_its_own() -> None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from backend.engines import Engine
-from backend.storage.database import Database, open_engine
+from backend.storage.database import Database
 from tests.storage.given import copied, empty
 from tests.webhooks.given import World
 
@@ -21,7 +21,7 @@ async def shared_url(postgres: Engine, migrated_template: str) -> AsyncIterator[
 @pytest.fixture
 async def database(shared_url: str) -> AsyncIterator[Database]:
     await empty(shared_url)
-    database = Database(engine=open_engine(shared_url, pool=8))
+    database = Database(shared_url, pool=8)
     yield database
     await database.close()
 

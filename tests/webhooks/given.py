@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
-from sqlalchemy import text
 
 from backend.clock import ManualClock
 from backend.events import Event, EventType
@@ -112,9 +111,7 @@ class World:
     async def rows(self) -> list[tuple[str, int, str, int]]:
         """(user, offset, state, attempts) of every delivery."""
         async with self.database.reading() as connection:
-            found = await connection.execute(
-                text('SELECT user_id, "offset", state, attempts FROM webhook_deliveries ORDER BY 1, webhook_id, 2')
-            )
+            found = await connection.fetch('SELECT user_id, "offset", state, attempts FROM webhook_deliveries ORDER BY 1, webhook_id, 2')
             return [tuple(row) for row in found]
 
     async def seen(self, webhook: Webhook) -> Webhook:

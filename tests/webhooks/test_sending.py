@@ -6,7 +6,6 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import text
 
 from backend.errors import EngineUnavailable
 from backend.events import EventType
@@ -180,7 +179,7 @@ async def test_calls_to_one_webhook_are_bounded_and_hold_no_connection(world: Wo
     assert await lane.send_due() == 0
     async with world.database.reading() as connection:
         for question in (IN_TRANSACTION, LOCKS):
-            assert (await connection.execute(text(question))).scalar_one() == 0
+            assert await connection.fetchval(question) == 0
     world.receiver.held.set()
     await lane.idle()
     assert world.receiver.most_at_once == AT_ONCE
@@ -278,12 +277,12 @@ async def test_a_deleted_webhook_gets_nothing_more_and_leaves_nothing(world: Wor
     for _ in range(2):
         await world.sweep()
     async with world.database.reading() as connection:
-        count = text("SELECT count(*) FROM webhooks")
-        assert (await connection.execute(count)).scalar_one() == 1, "somebody may still be publishing to it"
+        count = "SELECT count(*) FROM webhooks"
+        assert await connection.fetchval(count) == 1, "somebody may still be publishing to it"
     world.clock.move(timedelta(seconds=61))
     await world.sweep()
     async with world.database.reading() as connection:
-        assert (await connection.execute(count)).scalar_one() == 0
+        assert await connection.fetchval(count) == 0
     assert await world.rows() == []
 
 
