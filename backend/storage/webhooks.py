@@ -167,8 +167,11 @@ async def add(connection: Connection, row: Values) -> None:
     await _ADD.run(connection, row)
 
 
-async def renew_secret(connection: Connection, webhook_id: str, *, expected: bytes, old: bytes, new: bytes, until: datetime) -> bool:
-    """Puts another secret beside the present one, which signs until `until`. False: somebody else was faster, or it is gone."""
+async def renew_secret(connection: Connection, webhook_id: str, *, expected: bytes, old: bytes | None, new: bytes, until: datetime) -> bool:
+    """Puts another secret beside the present one, which signs until `until`. False: somebody else was faster, or it is gone.
+
+    `old`: the present one, sealed as the old one; None: nobody can read it.
+    """
     values = {"id": webhook_id, "expected": expected, "old": old, "new": new, "until": until}
     return await _changed(connection, _NEW_SECRET, values)
 

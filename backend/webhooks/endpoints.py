@@ -24,6 +24,7 @@ from backend.webhooks.keeping import Keeping, Webhook
 from backend.webhooks.signing import secret_text
 
 PATH = "/v1/webhooks"
+UNREADABLE = "secret_unreadable"  # as the last failure: nothing is sent until it has another secret
 
 _ID = re.compile(r"wh_[0-9A-HJKMNP-TV-Z]{26}")  # wh_ + ULID
 
@@ -108,6 +109,7 @@ def check(body: NewWebhook, reach: Reach) -> None:
 def view(webhook: Webhook, counts: tuple[int, int]) -> dict[str, Any]:
     """A webhook as operators see it; what never happened is left out."""
     pending, failed = counts
+    failure = webhook.last_failure if webhook.keys else UNREADABLE
     moments = {
         "rests_until": webhook.rests_until,
         "last_delivered_at": webhook.last_delivered_at,
@@ -125,7 +127,7 @@ def view(webhook: Webhook, counts: tuple[int, int]) -> dict[str, Any]:
             "failed": failed,
             "failures_in_a_row": webhook.failures,
             **{name: iso(moment) for name, moment in moments.items() if moment is not None},
-            **({"last_failure": webhook.last_failure} if webhook.last_failure is not None else {}),
+            **({"last_failure": failure} if failure is not None else {}),
         },
     }
 

@@ -20,7 +20,7 @@ from backend.storage import webhooks
 from backend.storage.database import Database
 from backend.storage.sealed import WEBHOOK_OLD_SECRET, WEBHOOK_SECRET
 from backend.storage.statements import Connection, Row
-from backend.storage.vault import Vault
+from backend.storage.vault import Vault, VaultError
 from backend.webhooks.signing import SECRET_BYTES
 
 MOST_WEBHOOKS = 20
@@ -36,7 +36,7 @@ class Webhook(Struct, frozen=True, kw_only=True):
     events: tuple[str, ...] | None
     description: str
     status: str  # active or disabled
-    keys: tuple[bytes, ...]  # the secret, and for a day the one before
+    keys: tuple[bytes, ...]  # the secret, and for a day the one before; none: the vault cannot open it, so nothing can be signed
     created_at: datetime
     failures: int
     rests_until: datetime | None
@@ -91,19 +91,19 @@ class Keeping:
             return await webhooks.counted(connection)
 
     async def renew_secret(self, webhook_id: str) -> bytes:
-        """A new secret; the old one signs too for a day. Raises `Refused` when there is no such webhook, or it is disabled."""
+        """A new secret; the old one, if it can be read, signs too for a day. Raises `Refused` unless there is such an active webhook."""
         now, key = self._clock.now(), self._draw(SECRET_BYTES)
 
         async def deed(connection: Connection) -> bool:
             before = next((row for row in await webhooks.listed(connection) if row["id"] == webhook_id), None)
             if before is None:
                 return False
-            old = self._vault.open(before["secret_sealed"], *WEBHOOK_SECRET.row(webhook_id))
+            old = self._readable(before["secret_sealed"], WEBHOOK_SECRET.row(webhook_id))
             return await webhooks.renew_secret(
                 connection,
                 webhook_id,
                 expected=before["secret_sealed"],
-                old=self._vault.seal(old, *WEBHOOK_OLD_SECRET.row(webhook_id)),
+                old=self._vault.seal(old, *WEBHOOK_OLD_SECRET.row(webhook_id)) if old is not None else None,
                 new=self._vault.seal(key, *WEBHOOK_SECRET.row(webhook_id)),
                 until=now + BOTH_SECRETS,
             )
@@ -127,16 +127,16 @@ class Keeping:
         _or_refuse(await self._database.transaction(lambda connection: webhooks.delete(connection, webhook_id, now)))
 
     def _opened(self, row: Row, now: datetime) -> Webhook:
-        keys = [self._vault.open(row["secret_sealed"], *WEBHOOK_SECRET.row(row["id"]))]
-        if row["old_secret_sealed"] is not None and row["old_secret_until"] > now:
-            keys.append(self._vault.open(row["old_secret_sealed"], *WEBHOOK_OLD_SECRET.row(row["id"])))
+        keys = [self._readable(row["secret_sealed"], WEBHOOK_SECRET.row(row["id"]))]
+        if keys[0] is not None and row["old_secret_sealed"] is not None and row["old_secret_until"] > now:
+            keys.append(self._readable(row["old_secret_sealed"], WEBHOOK_OLD_SECRET.row(row["id"])))
         return Webhook(
             id=row["id"],
             url=row["url"],
             events=tuple(row["events"]) if row["events"] is not None else None,
             description=row["description"],
             status=row["status"],
-            keys=tuple(keys),
+            keys=tuple(key for key in keys if key is not None),
             created_at=row["created_at"],
             failures=row["failures"],
             rests_until=row["rests_until"],
@@ -144,6 +144,13 @@ class Keeping:
             last_failed_at=row["last_failed_at"],
             last_failure=row["last_failure"],
         )
+
+    def _readable(self, envelope: bytes, name: tuple[str, ...]) -> bytes | None:
+        """None: it was sealed by a key that is lost, which is one webhook's trouble and not everybody's."""
+        try:
+            return self._vault.open(envelope, *name)
+        except VaultError:
+            return None
 
 
 def _or_refuse(found: bool) -> None:

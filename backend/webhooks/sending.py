@@ -155,6 +155,7 @@ class Sender:
         )
         self._published = published
         self._lanes: dict[str, tuple[Lane, asyncio.Task[None]]] = {}
+        self._mute: set[str] = set()  # webhooks that nothing can be signed for, each told once
 
     async def run(self) -> None:
         """Wakes the lanes after every commit of this process. Until cancelled, then the lanes end."""
@@ -169,7 +170,9 @@ class Sender:
 
     async def sweep(self, now: datetime) -> int:  # noqa: ARG002  # rows say it all
         """Learns which webhooks there are, with their secrets and their health. It finds nothing to mend."""
-        known = {webhook.id: webhook for webhook in await self._keeping.listed() if webhook.status == "active"}
+        active = [webhook for webhook in await self._keeping.listed() if webhook.status == "active"]
+        self._tell_of({webhook.id for webhook in active if not webhook.keys})
+        known = {webhook.id: webhook for webhook in active if webhook.keys}
         await self._close(self._lanes.keys() - known.keys())
         for webhook_id, webhook in known.items():
             if webhook_id in self._lanes:
@@ -179,6 +182,13 @@ class Sender:
                 self._lanes[webhook_id] = (lane, asyncio.create_task(lane.run()))
         self._wake()
         return 0
+
+    def _tell_of(self, mute: set[str]) -> None:
+        """Their deliveries wait for another secret, until they are given up for their age."""
+        for webhook_id in mute - self._mute:
+            mend = f"give it a new one with POST /v1/webhooks/{webhook_id}/secret, or put the lost key back into MOA_VAULT_KEYS"
+            log.error("webhook.secret_unreadable", webhook_id=webhook_id, mend=mend)
+        self._mute = mute
 
     def _wake(self) -> None:
         for lane, _ in self._lanes.values():

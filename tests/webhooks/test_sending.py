@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from datetime import timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
 from backend.errors import EngineUnavailable
 from backend.events import EventType
+from backend.logs import hidden
 from backend.storage import webhooks
+from backend.storage.sealed import WEBHOOK_SECRET
+from backend.storage.vault import Vault
 from backend.storage.webhooks import ILL_AFTER, OVERTAKEN_AFTER
+from backend.webhooks.endpoints import view
 from backend.webhooks.keeping import TEST_EVENT
 from backend.webhooks.retrying import NoAnswer
 from backend.webhooks.sending import AT_ONCE, Sender
@@ -317,6 +323,52 @@ async def test_a_worker_sends_when_it_is_woken_and_learns_of_webhooks_by_its_swe
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
     assert len(world.receiver.received) == 3
+
+
+async def test_a_secret_that_nobody_can_open_stops_its_own_webhook_only_and_a_new_one_mends_that(world: World) -> None:
+    lost, well = await world.webhook(url="https://hooks.example/lost"), await world.webhook(url="https://hooks.example/well")
+    async with world.database.reading() as connection:
+        await connection.execute("UPDATE webhooks SET secret_sealed = $2 WHERE id = $1", lost.id, sealed_by_a_lost_key(lost.id))
+    await world.commit(COMPLETED)
+    sender = Sender(
+        keeping=world.keeping, database=world.database, post=world.receiver, clock=world.clock, deadline=DEADLINE, published=asyncio.Event()
+    )
+    running = asyncio.create_task(sender.run())
+    try:
+        with capture_logs() as lines:
+            for _ in range(3):
+                await sender.sweep(world.clock.now())
+            await until(lambda: len(world.receiver.received) == 1)
+        (told,) = [line for line in lines if line["log_level"] == "error"]
+        assert (told["event"], told["webhook_id"]) == ("webhook.secret_unreadable", lost.id)
+        assert f"POST /v1/webhooks/{lost.id}/secret" in told["mend"]
+        assert "MOA_VAULT_KEYS" in told["mend"]
+        assert hidden(told["mend"]) == told["mend"], "or nobody could read what to do"
+        assert world.receiver.received[0].url == well.url
+        assert view(await world.seen(lost), (1, 0))["deliveries"]["last_failure"] == "secret_unreadable"
+        assert [state for _, _, state, _ in await world.rows()] == ["pending"]
+        key = await world.keeping.renew_secret(lost.id)
+        await sender.sweep(world.clock.now())
+        await until(lambda: len(world.receiver.received) == 2)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    one = world.receiver.received[-1]
+    assert one.url == lost.url
+    assert one.headers == headers_of([key], one.headers["webhook-id"], world.clock.now(), one.body)
+
+
+def sealed_by_a_lost_key(webhook_id: str) -> bytes:
+    vault = Vault("lost:" + base64.b64encode(b"l" * 32).decode())
+    return vault.seal(b"s" * 24, *WEBHOOK_SECRET.row(webhook_id))
+
+
+async def test_an_old_secret_that_nobody_can_open_is_no_reason_not_to_send(world: World) -> None:
+    webhook = await world.webhook()
+    key = await world.keeping.renew_secret(webhook.id)
+    async with world.database.reading() as connection:
+        await connection.execute("UPDATE webhooks SET old_secret_sealed = $2 WHERE id = $1", webhook.id, sealed_by_a_lost_key(webhook.id))
+    assert (await world.seen(webhook)).keys == (key,)
 
 
 async def test_an_engine_that_is_away_ends_no_lane(world: World) -> None:
