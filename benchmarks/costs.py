@@ -39,6 +39,12 @@ def machine_ms() -> tuple[float, float]:
     return (sum(ticks) - ticks[3] - ticks[4]) * _TICK_MS, sum(ticks) * _TICK_MS
 
 
+def busy_percent(before: tuple[float, float], after: tuple[float, float]) -> list[float]:
+    """How busy the machine was between two `machine_ms`, whoever it was busy with; empty: unknown."""
+    there_was = after[1] - before[1]
+    return [100 * (after[0] - before[0]) / there_was] if there_was else []
+
+
 def _name(command: str, marks: Marks) -> str | None:
     return next((name for name, words in marks.items() if all(word in command for word in words)), None)
 

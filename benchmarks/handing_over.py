@@ -25,6 +25,7 @@ from backend.engines import start_valkey
 from backend.jobs.queue import Job, QueueName, ValkeyQueue, queue_key
 from benchmarks.arrivals import offsets, paced
 from benchmarks.companions import Companion, companion
+from benchmarks.costs import busy_percent, machine_ms
 from benchmarks.model import Aim, Benchmark, Column, Plan, Round, Samples, Statistic, Table, Variant
 from benchmarks.takers import RAW_WAITING, wire
 
@@ -89,7 +90,7 @@ def _by_arq(redis: Redis) -> Leave:
 
 def _by_push(redis: Redis) -> Leave:
     async def leave(function: str, numbers: Sequence[int]) -> None:
-        await redis.rpush(RAW_WAITING, *(f"{function[0]}{number}" for number in numbers))
+        await redis.rpush(RAW_WAITING, *(f"{function[0]}{number}" for number in numbers))  # type: ignore[misc]
 
     return leave
 
@@ -167,7 +168,7 @@ class Load:
 def _variant(name: str, about: str, taker: tuple[str, ...], leave: Callable[[Redis], Leave]) -> Variant[Stage]:
     async def run(on: Stage, each: Round) -> Samples:
         await on.redis.flushall()
-        plan = each.plan
+        plan, busy = each.plan, machine_ms()
         async with companion("benchmarks.takers", *taker, "--url", on.url) as process:
             load = Load(process, leave(on.redis))
             await load.picked_up(offsets(plan.rate, plan.warm_up, each.seed))
@@ -181,6 +182,7 @@ def _variant(name: str, about: str, taker: tuple[str, ...], leave: Callable[[Red
             "alone": alone,
             "among": among,
             "late": [late * 1000 for late in load.late],
+            "busy": busy_percent(busy, machine_ms()),
             "waiting": [waiting],
             "by second": [by_second],
             "by cpu second": [by_cpu_second],
@@ -229,7 +231,9 @@ BENCHMARK: Benchmark[Stage] = Benchmark(
                 Column(f"{_MANY} p99", "among", _P99),
                 Column("jobs", "alone", _COUNT, ""),
                 Column("generator late p99", "late", _P99),
+                Column("machine busy", "busy", _MEAN, "%"),
             ),
+            about=("**Machine busy** counts everybody, strangers too: near 100 % these are the latencies of a queue for a core.",),
         ),
         Table(
             title=_COST,

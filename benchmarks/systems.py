@@ -11,16 +11,18 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from backend.engines import erase_postgres
 from backend.settings import Settings, load_settings
 
 LAST_WORDS = 4000  # characters of its log that are shown when something fails
 PATIENCE = 90.0  # seconds to come up, and again to end
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class DidNotStart(Exception):
@@ -36,13 +38,13 @@ class System:
 
 
 @asynccontextmanager
-async def moa_up(*arguments: str) -> AsyncIterator[System]:
-    """The system on free ports, in a folder of its own."""
+async def moa_up(*arguments: str, sandbox_port: int = 0, environment: Mapping[str, str] = NOTHING) -> AsyncIterator[System]:
+    """The system on free ports, in a folder of its own. `environment`: settings beyond the usual."""
     folder = Path(tempfile.mkdtemp(prefix="moa-benchmark-"))
     data = folder / "data"
-    ports = ("--port", "0", "--sandbox-port", "0")
+    ports = ("--port", "0", "--sandbox-port", str(sandbox_port))
     try:
-        async with started("moa-up", "backend.cli", "up", *ports, "--data", str(data), *arguments, folder=folder):
+        async with started("moa-up", "backend.cli", "up", *ports, "--data", str(data), *arguments, folder=folder, environment=environment):
             yield System(folder, load_settings(data))
     finally:
         erase_postgres(data)
@@ -50,13 +52,13 @@ async def moa_up(*arguments: str) -> AsyncIterator[System]:
 
 
 @asynccontextmanager
-async def started(name: str, module: str, *arguments: str, folder: Path) -> AsyncIterator[str]:
+async def started(name: str, module: str, *arguments: str, folder: Path, environment: Mapping[str, str] = NOTHING) -> AsyncIterator[str]:
     """`python -m <module> <arguments>` as a process; its URL. Raises `DidNotStart`."""
     said = folder / f"{name}.log"
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("MOA_")}
+    variables = {key: value for key, value in os.environ.items() if not key.startswith("MOA_")} | dict(environment)
     with said.open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", module, *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=environment
+            sys.executable, "-m", module, *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=variables
         )
     try:
         yield await _ready(process, said)
