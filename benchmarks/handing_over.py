@@ -65,7 +65,7 @@ async def stage() -> AsyncIterator[Stage]:
 Leave = Callable[[str, Sequence[int]], Awaitable[None]]  # function and numbers: in one call, if there is such a call
 
 
-def _by_ours(redis: Redis) -> Leave:
+def by_ours(redis: Redis) -> Leave:
     queue = ValkeyQueue(redis=redis, clock=SystemClock())
 
     async def leave(function: str, numbers: Sequence[int]) -> None:
@@ -74,10 +74,10 @@ def _by_ours(redis: Redis) -> Leave:
     return leave
 
 
-def _by_arq(redis: Redis) -> Leave:
+def by_arq(redis: Redis) -> Leave:
     """One job as arq leaves it; many by our script, which writes the same keys, so that a burst is there at once."""
     own = ArqRedis(redis.connection_pool, orjson.dumps, orjson.loads, queue_key(QueueName.INTERACTIVE))
-    many = _by_ours(redis)
+    many = by_ours(redis)
 
     async def leave(function: str, numbers: Sequence[int]) -> None:
         if len(numbers) > 1:
@@ -88,7 +88,7 @@ def _by_arq(redis: Redis) -> Leave:
     return leave
 
 
-def _by_push(redis: Redis) -> Leave:
+def by_push(redis: Redis) -> Leave:
     async def leave(function: str, numbers: Sequence[int]) -> None:
         await redis.rpush(RAW_WAITING, *(f"{function[0]}{number}" for number in numbers))  # type: ignore[misc]
 
@@ -216,10 +216,10 @@ BENCHMARK: Benchmark[Stage] = Benchmark(
     ),
     stage=stage,
     variants=(
-        _variant(OURS, "`LeasedWorker`, woken by a token, claims by lease; jobs left by `ValkeyQueue`.", ("leased",), _by_ours),
-        _variant(RAW, "RPUSH here, BLMOVE into a second list there.", ("raw",), _by_push),
-        _variant(STOCK, "arq's `Worker` and `enqueue_job` with the poll that arq comes with.", ("stock", "--poll", "0.5"), _by_arq),
-        _variant(STOCK_FAST, "the same with the shortest poll of use.", ("stock", "--poll", "0.005"), _by_arq),
+        _variant(OURS, "`LeasedWorker`, woken by a token, claims by lease; jobs left by `ValkeyQueue`.", ("leased",), by_ours),
+        _variant(RAW, "RPUSH here, BLMOVE into a second list there.", ("raw",), by_push),
+        _variant(STOCK, "arq's `Worker` and `enqueue_job` with the poll that arq comes with.", ("stock", "--poll", "0.5"), by_arq),
+        _variant(STOCK_FAST, "the same with the shortest poll of use.", ("stock", "--poll", "0.005"), by_arq),
     ),
     tables=(
         Table(

@@ -102,10 +102,10 @@ async def stage() -> AsyncIterator[Stage]:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         provider = await stack.enter_async_context(companion("benchmarks.standing_in"))
         sandbox_port = _free_port()
-        directory = folder / "providers.toml"
-        directory.write_text(_directory(sandbox_port, (await provider.ask(url=True))["url"]), encoding="utf-8")
+        listed = folder / "providers.toml"
+        listed.write_text(directory(sandbox_port, (await provider.ask(url=True))["url"]), encoding="utf-8")
         system = await stack.enter_async_context(
-            moa_up("--workers", "1", "--apis", "1", sandbox_port=sandbox_port, environment={"MOA_PROVIDERS_FILE": str(directory)})
+            moa_up("--workers", "1", "--apis", "1", sandbox_port=sandbox_port, environment={"MOA_PROVIDERS_FILE": str(listed)})
         )
         settings = system.settings
         valkey_url = need(settings, "valkey_url")
@@ -133,7 +133,8 @@ def _free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def _directory(sandbox_port: int, provider_url: str) -> str:
+def directory(sandbox_port: int, provider_url: str) -> str:
+    """The sandbox's CA and the provider that stands in."""
     ca = f'[ca]\norg_code = "CAMOA00001"\nname = "CA"\nbase_url = "http://127.0.0.1:{sandbox_port}"\nallow_private = true\n'
     provider = f'org_code = "{PROVIDER}"\nname = "Telecom"\nindustry = "telecom"\nbase_url = "{provider_url}"\nallow_private = true\n'
     return f"{ca}\n[[providers]]\n{provider}"

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from contextlib import aclosing
+from pathlib import Path
 
 import pytest
 
+from backend.clock import SystemClock
+from backend.providers.clients import http_clients
+from backend.providers.contract import ApiType, Person, SignedConsent
+from backend.providers.directory import directory_of
+from backend.providers.user_ci import development_user_ci
+from backend.realtime.feed import Feed
+from backend.settings import Settings
 from benchmarks.companions import Silent, companion
-from benchmarks.handing_over import Load, _by_ours
+from benchmarks.handing_over import Load, by_ours
+from benchmarks.pushing import PROVIDER, directory, event_of
+from benchmarks.standing_in import LATENCY
 from benchmarks.takers import RAW_WAITING, wire
+
+CLOCK = SystemClock()
 
 
 async def test_a_companion_that_ends_is_told_of() -> None:
@@ -21,7 +35,7 @@ async def test_a_companion_that_ends_is_told_of() -> None:
 async def test_a_taker_notes_when_each_job_was_entered(taker: tuple[str, ...], valkey_url: str) -> None:
     redis = wire(valkey_url)
     async with companion("benchmarks.takers", *taker, "--url", valkey_url) as process:
-        load = Load(process, _by_ours(redis))
+        load = Load(process, by_ours(redis))
         times = await load.picked_up([0.0, 0.01, 0.02])
         await load.hold(3)
         assert len(await load.picked_up([0.0])) == 1
@@ -46,3 +60,59 @@ async def test_a_frozen_taker_takes_nothing_until_it_is_let_go(valkey_url: str) 
     await redis.aclose()
     assert waiting >= 2  # the first was handed over by Valkey
     assert [number for number, _ in entered] == [1, 2, 3]
+
+
+async def test_the_floor_brings_each_append_to_the_client_as_one_frame(valkey_url: str) -> None:
+    redis = wire(valkey_url)
+
+    async def nothing_waits(_person: str) -> int:
+        return 0
+
+    feed = Feed(redis=redis, relayed=nothing_waits)
+    async with companion("benchmarks.floor", "--valkey", valkey_url) as floor, companion("benchmarks.listening") as client:
+        url = (await floor.ask(url=True))["url"]
+        await client.ask(url=url, open=[("alice", "alice"), ("bob", "bob")])
+        before = time.monotonic()
+        await feed.append("bob", [(1, event_of(7))])
+        await feed.append(
+            "alice",
+            [
+                (1, event_of(8)),
+            ],
+        )
+        heard = []
+        async with asyncio.timeout(5):
+            while len(heard) < 2:
+                heard += await client.ask(take=True)
+    await redis.aclose()
+    assert {(person, text) for person, _, text in heard} == {("bob", event_of(7).decode()), ("alice", event_of(8).decode())}
+    assert all(before < moment < time.monotonic() for _, moment, _ in heard)
+
+
+async def test_who_stands_in_for_a_provider_is_read_like_one_and_notes_its_list(tmp_path: Path) -> None:
+    async with companion("benchmarks.standing_in") as provider:
+        listed = tmp_path / "providers.toml"
+        listed.write_text(directory(1, (await provider.ask(url=True))["url"]), encoding="utf-8")
+        settings = Settings(_env_file=None, providers_file=listed)  # type: ignore[call-arg]
+        async with http_clients(directory_of(settings), settings, CLOCK) as clients:
+            client, now = clients.provider(PROVIDER), CLOCK.now()
+            tokens = await client.request_token(ALICE, CONSENT, now)
+            before = time.monotonic()
+            async with aclosing(client.collect(tokens.access_token, ApiType.USER_CONSENT, now)) as answers:
+                assets = [asset async for answer in answers for asset in answer]
+        ((user, moment),) = await provider.ask(take=True)
+    assert assets[0].kind.value == "telecom"
+    assert user == "alice"
+    assert moment >= before + LATENCY - 0.002  # timers count in milliseconds
+
+
+ALICE = Person(user_ci=development_user_ci("alice"), real_name="김모아", phone_num="+821000000000")
+CONSENT = SignedConsent(
+    org_code=PROVIDER,
+    tx_id="tx",
+    document="{}",
+    ends_on=CLOCK.now().date(),
+    signed_consent="signed",
+    cert_tx_id="cert",
+    ca_code="CAMOA00001",
+)
