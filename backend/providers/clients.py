@@ -6,7 +6,6 @@ its own connections only.
 
 from __future__ import annotations
 
-import logging
 import secrets
 from types import TracebackType
 
@@ -22,7 +21,7 @@ from backend.providers.ids import SERIAL_SPAN, Serials
 from backend.providers.outcomes import Failure
 from backend.providers.tokens import Credentials
 from backend.providers.transport import Guard, Transport
-from backend.providers.wire import open_client
+from backend.providers.wire import open_wire
 from backend.settings import Settings
 
 
@@ -35,7 +34,7 @@ class ProviderClients:
         self._clock = clock
         self._guard = guard
         self._serials = Serials(secrets.randbelow(SERIAL_SPAN))
-        self._opened: list[httpx.AsyncClient] = []
+        self._opened: list[httpx.AsyncBaseTransport] = []
         self._providers: dict[str, HttpProviderClient] = {}
         self._ca: HttpCaClient | None = None
         self._credentials = Credentials(
@@ -71,15 +70,15 @@ class ProviderClients:
     async def __aexit__(self, _type: type[BaseException] | None, _exc: BaseException | None, _traceback: TracebackType | None) -> None:
         if self._ca is not None:
             await self._ca.aclose()
-        for client in self._opened:
-            await client.aclose()
+        for wire in self._opened:
+            await wire.aclose()
 
     def _transport(self, entry: Provider | CertificationAuthority, deadline: float) -> Transport:
-        client = open_client(entry)
-        self._opened.append(client)
+        wire = open_wire(entry)
+        self._opened.append(wire)
         return Transport(
             entry.org_code,
-            client=client,
+            wire=wire,
             base_url=entry.base_url,
             operator=self._settings.operator_org_code,
             serials=self._serials,
@@ -91,5 +90,4 @@ class ProviderClients:
 
 def http_clients(directory: Directory, settings: Settings, clock: Clock, *, guard: Guard | None = None) -> ProviderClients:
     """The clients of this process; nothing connects before the first call."""
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it writes every URL
     return ProviderClients(directory, settings, clock, guard=guard)

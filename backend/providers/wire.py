@@ -1,7 +1,8 @@
-"""The HTTP client of one institution: httpx as the interface, aiohttp underneath (decision 0004).
+"""The line to one institution: httpx as the interface, aiohttp underneath (decision 0004).
 
-Out goes an `httpx.AsyncClient` that knows one address, keeps no cookies, follows no redirect, reads no environment, asks for no encoding
-and never holds more than `max_connections`. Names that resolve into a private network are refused unless the entry allows it.
+Out goes an `httpx.AsyncBaseTransport`: requests in, responses out, and nothing of what `httpx.AsyncClient` does around them (cookies,
+redirects, authentication, proxies of the environment), since none of it is wanted and it costs as much as the call. It never holds more
+than `max_connections`. Names that resolve into a private network are refused unless the entry allows it.
 Here, and nowhere else, exceptions of httpx and aiohttp are read: `failure_of` turns them into a `Failure`.
 """
 
@@ -11,7 +12,6 @@ import socket
 import ssl
 from contextvars import ContextVar
 from functools import cache
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import SimpleNamespace
 
 import aiohttp
@@ -28,7 +28,7 @@ USER_AGENT = "moa"
 KEEPALIVE_SECONDS = 15.0
 DNS_SECONDS = 60
 
-_HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": USER_AGENT}
+HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": USER_AGENT}  # of every call
 
 
 class ConnectionLost(Exception):
@@ -52,8 +52,8 @@ WIRE_ERRORS: tuple[type[Exception], ...] = (  # everything that a call may raise
 )
 
 
-def open_client(entry: Provider | CertificationAuthority) -> httpx.AsyncClient:
-    """One institution's client. Connects at the first call; close it with `aclose()`. Total deadlines are the transport's."""
+def open_wire(entry: Provider | CertificationAuthority) -> httpx.AsyncBaseTransport:
+    """One institution's line. Connects at the first call; close it with `aclose()`. Deadlines are for `Transport.call`."""
     tls = _tls()
 
     def session() -> ClientSession:
@@ -71,14 +71,7 @@ def open_client(entry: Provider | CertificationAuthority) -> httpx.AsyncClient:
             trace_configs=[_reuse_trace()],
         )
 
-    return httpx.AsyncClient(
-        transport=AiohttpTransport(verify=tls, client=session),
-        headers=_HEADERS,
-        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-        timeout=None,  # noqa: S113  # httpx's are per operation; `Transport.call` has a total one
-        follow_redirects=False,
-        trust_env=False,
-    )
+    return AiohttpTransport(verify=tls, client=session)
 
 
 def failure_of(exc: BaseException) -> Failure:

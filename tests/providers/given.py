@@ -33,7 +33,7 @@ def authority(base_url: str = "http://127.0.0.1:1") -> CertificationAuthority:
 
 
 def transport(
-    client: httpx.AsyncClient,
+    wire: httpx.AsyncBaseTransport,
     base_url: str,
     *,
     org_code: str = BANK,
@@ -43,7 +43,7 @@ def transport(
 ) -> Transport:
     return Transport(
         org_code,
-        client=client,
+        wire=wire,
         base_url=base_url,
         operator=OPERATOR,
         serials=Serials(0),

@@ -17,7 +17,7 @@ from backend.providers.ca import HttpCaClient
 from backend.providers.consents import consent_for
 from backend.providers.contract import Consent, NotSignedYet, SignatureRefused, SignatureRequest, Signed
 from backend.providers.ids import Serials
-from backend.providers.wire import open_client
+from backend.providers.wire import open_wire
 from backend.settings import Settings
 from tests.providers.given import CA_CODE, NOW, OPERATOR, authority, person, provider, transport
 from tests.providers.journey import Journey
@@ -65,7 +65,7 @@ class Authority:
 @asynccontextmanager
 async def asking(ca: Authority) -> AsyncIterator[tuple[HttpCaClient, Rogue]]:
     settings = Settings(_env_file=None)  # type: ignore[call-arg]
-    async with rogue(ca) as server, open_client(authority(server.url)) as http:
+    async with rogue(ca) as server, open_wire(authority(server.url)) as http:
         client = HttpCaClient(authority(server.url), transport(http, server.url), settings=settings, serials=Serials(0))
         yield client, server
         await client.aclose()
@@ -180,7 +180,7 @@ async def test_a_sign_request_is_never_sent_twice() -> None:
         else:
             await ca(talk)
 
-    async with rogue(behaviour) as server, open_client(authority(server.url)) as http:
+    async with rogue(behaviour) as server, open_wire(authority(server.url)) as http:
         settings = Settings(_env_file=None)  # type: ignore[call-arg]
         client = HttpCaClient(authority(server.url), transport(http, server.url), settings=settings, serials=Serials(0))
         with pytest.raises(ProviderUnavailable):
@@ -192,7 +192,7 @@ async def test_a_ca_that_hangs_fails_all_who_wait_within_one_deadline() -> None:
     async def behaviour(_talk: Talk) -> None:
         await asyncio.sleep(30)
 
-    async with rogue(behaviour) as server, open_client(authority(server.url)) as http:
+    async with rogue(behaviour) as server, open_wire(authority(server.url)) as http:
         settings = Settings(_env_file=None)  # type: ignore[call-arg]
         client = HttpCaClient(authority(server.url), transport(http, server.url, deadline=0.1), settings=settings, serials=Serials(0))
         async with asyncio.timeout(0.5):

@@ -19,7 +19,7 @@ from backend.providers.calls import Call, Scope
 from backend.providers.contract import ApiType
 from backend.providers.payloads import Envelope, reader
 from backend.providers.transport import MAX_BODY_BYTES, Transport
-from backend.providers.wire import open_client
+from backend.providers.wire import open_wire
 from tests.providers.given import BANK, NOW, OPERATOR, provider, transport
 from tests.providers.rogue import OK, Behaviour, Rogue, Talk, rogue
 
@@ -49,8 +49,8 @@ class Line:
 
 @asynccontextmanager
 async def line(behaviour: Behaviour, *, connections: int = 10, **more: Any) -> AsyncIterator[Line]:
-    async with rogue(behaviour) as server, open_client(provider(server.url, max_connections=connections)) as client:
-        yield Line(transport(client, server.url, **more), server)
+    async with rogue(behaviour) as server, open_wire(provider(server.url, max_connections=connections)) as wire:
+        yield Line(transport(wire, server.url, **more), server)
 
 
 async def trouble(behaviour: Behaviour, call: Call[Any] = READ, **more: Any) -> tuple[Trouble, str]:
@@ -65,8 +65,8 @@ async def trouble(behaviour: Behaviour, call: Call[Any] = READ, **more: Any) -> 
 
 
 async def test_httpx_really_speaks_through_aiohttp() -> None:
-    async with open_client(provider()) as client:
-        assert isinstance(client._transport, AiohttpTransport)
+    async with open_wire(provider()) as wire:
+        assert isinstance(wire, AiohttpTransport)
 
 
 async def test_a_call_carries_the_standards_headers_and_a_new_tran_id_each_time() -> None:
@@ -93,7 +93,7 @@ def _tran_id(request: bytes) -> bytes:
 
 
 async def test_a_server_that_is_not_there_is_unavailable() -> None:
-    async with open_client(provider()) as client:
+    async with open_wire(provider()) as client:
         with pytest.raises(ProviderUnavailable, match="connect"):
             await transport(client, "http://127.0.0.1:1").call(READ)
 

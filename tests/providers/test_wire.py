@@ -8,7 +8,7 @@ import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from backend.providers.outcomes import Failure
-from backend.providers.wire import ConnectionLost, PrivateAddress, PublicResolver, failure_of, open_client
+from backend.providers.wire import ConnectionLost, PrivateAddress, PublicResolver, failure_of, open_wire
 from tests.providers.given import provider
 from tests.providers.rogue import rogue
 
@@ -63,8 +63,8 @@ async def test_a_public_entry_whose_name_is_local_is_not_called() -> None:
         port = server.url.rpartition(":")[2]
         entry = provider(f"http://localhost:{port}")
         public = type(entry)(**{name: getattr(entry, name) for name in entry.__struct_fields__} | {"allow_private": False})
-        async with open_client(public) as client:
+        async with open_wire(public) as wire:
             with pytest.raises(httpx.HTTPError) as caught:
-                await client.get(f"http://localhost:{port}/")
+                await wire.handle_async_request(httpx.Request("GET", f"http://localhost:{port}/"))
     assert failure_of(caught.value) is Failure.ADDRESS
     assert server.connections == 0
