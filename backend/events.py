@@ -262,9 +262,10 @@ class RegistrationRetried(Fact, frozen=True, kw_only=True):
 class RegistrationCompleted(Fact, frozen=True, kw_only=True):
     TYPE = EventType.REGISTRATION_COMPLETED
     status: RegistrationStatus
+    error: ItemError | None = None  # None: the providers' own events tell why, or nothing went wrong
 
     def data(self) -> object:
-        return {"status": self.status}
+        return {"status": self.status, **({"error": self.error} if self.error is not None else {})}
 
 
 class Appended(Struct, frozen=True):

@@ -40,7 +40,6 @@ from backend.realtime.hub import Hub
 from backend.registration.accepting import Accepting, After
 from backend.registration.collecting import Collecting, Deadlines
 from backend.registration.consenting import Consenting
-from backend.registration.decisions import RecordExpiry
 from backend.registration.flights import SingleFlight
 from backend.registration.handling import Handling
 from backend.registration.jobs import COLLECT, SIGN
@@ -241,7 +240,6 @@ class Hands:
 
     signing: Signing
     collecting: Collecting
-    handling: Handling
 
     async def sign(self, _ctx: dict[Any, Any], *, user_id: str, registration_id: str, run: int, request_id: str) -> None:
         await self.signing.sign(user_id, registration_id, run, request_id=request_id)
@@ -255,7 +253,7 @@ class Hands:
         if function == COLLECT:
             await self.collecting.give_up(user_id, registration_id, str(kwargs["org_code"]), run)
         elif function == SIGN:
-            await self.handling.handle(user_id, registration_id, RecordExpiry(run))
+            await self.signing.give_up(user_id, registration_id, run)
 
 
 async def run_worker(settings: Settings, queue: str) -> None:
@@ -348,7 +346,7 @@ def _hands(foundation: Foundation, clients: Any) -> Hands:
         deadlines=Deadlines(provider=settings.provider_deadline, defer=timedelta(seconds=settings.defer_seconds)),
         asset_secret=need(settings, "asset_id_secret").encode(),
     )
-    return Hands(signing=signing, collecting=collecting, handling=handling)
+    return Hands(signing=signing, collecting=collecting)
 
 
 def _function(deed: Any, name: str) -> Function:  # arq types a job by its context only

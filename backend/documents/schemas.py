@@ -185,6 +185,8 @@ def event_data() -> dict[EventType, Schema]:
         EventType.PROVIDER_FAILED: obj({"error": ref("ItemError")}),
         EventType.PROVIDER_DEFERRED: deferred,
         EventType.REGISTRATION_RETRIED: retried,
-        EventType.REGISTRATION_COMPLETED: obj({"status": status}),
+        EventType.REGISTRATION_COMPLETED: obj(
+            {"status": status}, {"error": ref("ItemError")}, "`error`: our own fault ended it before the signature"
+        ),
     }
     return {kind: special.get(kind, nothing) for kind in EventType}

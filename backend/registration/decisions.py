@@ -56,6 +56,12 @@ class RecordExpiry(Struct, frozen=True):
     run: int
 
 
+class RecordSigningFailure(Struct, frozen=True):
+    """Our own code failed again and again on the way to the signature."""
+
+    run: int
+
+
 class Connect(Struct, frozen=True):
     """A job begins to call the provider. A deferred provider stays deferred until it really answers."""
 
@@ -97,10 +103,13 @@ class Retry(Struct, frozen=True):
 
 
 ItemRequest = Connect | RecordAssets | Complete | Fail | Defer
-Request = RecordAcceptance | RecordSignatureRequest | RecordSigned | RecordDenial | RecordExpiry | ItemRequest | Cancel | Retry
+SigningRequest = RecordSignatureRequest | RecordSigned | RecordDenial | RecordExpiry | RecordSigningFailure
+Request = RecordAcceptance | SigningRequest | ItemRequest | Cancel | Retry
 
 
-_UNSIGNED = frozenset({RegistrationStatus.SIGNING, RegistrationStatus.DENIED, RegistrationStatus.EXPIRED})
+# A failed registration has providers that still wait only if its run was never signed.
+_NEVER_SIGNED = frozenset({RegistrationStatus.DENIED, RegistrationStatus.EXPIRED, RegistrationStatus.FAILED})
+_UNSIGNED = _NEVER_SIGNED | {RegistrationStatus.SIGNING}
 
 
 # --- decisions -------------------------------------------------------------------------------------------------------
@@ -121,9 +130,7 @@ def decide(registration: Registration, request: Request, now: datetime) -> tuple
             return _about_signature(registration, request, now)
 
 
-def _about_signature(
-    registration: Registration, request: RecordSignatureRequest | RecordSigned | RecordDenial | RecordExpiry, now: datetime
-) -> tuple[Fact, ...]:
+def _about_signature(registration: Registration, request: SigningRequest, now: datetime) -> tuple[Fact, ...]:
     if not registration.awaits_signature or request.run != registration.run:
         return ()
     name = registration.id
@@ -143,6 +150,10 @@ def _about_signature(
                 SignatureExpired(registration_id=name, at=now),
                 RegistrationCompleted(registration_id=name, at=now, status=RegistrationStatus.EXPIRED),
             )
+        case RecordSigningFailure():
+            # No provider is heard of before the signature, not even that it failed.
+            error = ITEM_ERRORS[Trouble.INTERNAL]
+            return (RegistrationCompleted(registration_id=name, at=now, status=RegistrationStatus.FAILED, error=error),)
         case _:
             return ()
 
@@ -215,22 +226,23 @@ def _ended_as(registration: Registration) -> RegistrationStatus | None:
 
 
 def _cancel(registration: Registration, now: datetime) -> tuple[Fact, ...]:
-    over = registration.status in {RegistrationStatus.EXPIRED, RegistrationStatus.DENIED, RegistrationStatus.CANCELLED}
+    over = registration.status in _NEVER_SIGNED | {RegistrationStatus.CANCELLED}
     if over or not any(item.status in UNFINISHED for item in registration.items):
         return ()
     return (RegistrationCompleted(registration_id=registration.id, at=now, status=RegistrationStatus.CANCELLED),)
 
 
 def failed_providers(registration: Registration) -> tuple[str, ...]:
-    """What a retry would begin again."""
+    """What a retry would begin again: who failed, and who waits because it was us who failed before the signature."""
     if registration.status not in {RegistrationStatus.PARTIAL, RegistrationStatus.FAILED}:
         return ()
-    return tuple(item.org_code for item in registration.items if item.status is ProviderStatus.FAILED)
+    return tuple(item.org_code for item in registration.items if item.status in {ProviderStatus.FAILED, ProviderStatus.WAITING})
 
 
 def _retry(registration: Registration, request: Retry, now: datetime) -> tuple[Fact, ...]:
     again = failed_providers(registration)
     if not again:
         return ()
-    status = RegistrationStatus.SIGNING if request.unsigned & set(again) else RegistrationStatus.COLLECTING
+    waiting = any(item.status is ProviderStatus.WAITING for item in registration.items)  # its run still owes a signature
+    status = RegistrationStatus.SIGNING if waiting or request.unsigned & set(again) else RegistrationStatus.COLLECTING
     return (RegistrationRetried(registration_id=registration.id, at=now, status=status, providers=again),)

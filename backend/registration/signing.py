@@ -22,7 +22,7 @@ from backend.jobs.queue import JobQueue, Postponed
 from backend.providers.contract import CaClient, Consent, NotSignedYet, Person, SignatureRefused, SignatureRequest, Signed
 from backend.registration.accepting import jobs_of
 from backend.registration.consenting import Consenting
-from backend.registration.decisions import RecordDenial, RecordExpiry, RecordSignatureRequest, RecordSigned
+from backend.registration.decisions import RecordDenial, RecordExpiry, RecordSignatureRequest, RecordSigned, RecordSigningFailure
 from backend.registration.handling import Handling, load
 from backend.registration.model import Registration, requested_signature
 from backend.registration.people import People
@@ -105,6 +105,10 @@ class Signing:
         except ProviderError as exc:
             log.warning("signature.trouble", registration_id=registration_id, trouble=exc.TROUBLE, reason=exc.reason)
             raise Postponed(self._patience.next_try(opened.registration, self._clock.now())) from exc
+
+    async def give_up(self, user_id: str, registration_id: str, run: int) -> None:
+        """Ends a run on whose signature our own code failed again and again."""
+        await self._handling.handle(user_id, registration_id, RecordSigningFailure(run))
 
     async def _step(self, opened: Opened, request_id: str) -> None:
         if opened.request is None:

@@ -76,7 +76,7 @@ _UNCOLLECTED = statement(
     SELECT i.user_id, i.registration_id, i.run, r.request_id, i.org_code
     FROM registration_items i JOIN registrations r ON r.user_id = i.user_id AND r.id = i.registration_id
     WHERE i.status IN ('waiting', 'connecting', 'collecting', 'deferred') AND i.updated_at < :idle_since
-      AND (i.run < r.run OR r.status NOT IN ('signing', 'denied', 'expired'))
+      AND (i.run < r.run OR r.status NOT IN ('signing', 'denied', 'expired', 'failed'))
       AND (i.status <> 'deferred' OR coalesce(i.retry_at, :now) <= :now)
     ORDER BY i.updated_at LIMIT :limit
     """

@@ -110,6 +110,10 @@ BROKEN: dict[str, tuple[Callable[[Evidence], Any], Evidence]] = {
         rows(registrations=({**ROWS.registrations[0], "status": "collecting"},)),
     ),
     "a provider that never ended": (checkers.nothing_accepted_is_lost, rows(items=({**ITEM_ROW, "status": "connecting"},))),
+    "a provider that waits in a registration that was signed": (
+        checkers.nothing_accepted_is_lost,
+        rows(items=({**ITEM_ROW, "status": "waiting"},)),
+    ),
     "two answers to one key": (checkers.one_registration_per_key, but(asked=(asked(), asked(registration_id="reg_2")))),
     "a second registration that nobody was told of": (
         checkers.one_registration_per_key,

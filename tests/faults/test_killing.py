@@ -10,6 +10,7 @@ from contextlib import aclosing
 import pytest
 
 from backend.failpoints import Failpoint
+from tests.faults.checkers import TRIES
 from tests.faults.history import JSON
 from tests.faults.people import TRANSPORTS, Person, over
 from tests.faults.stage import BANK, CARD, Stage, rows_of
@@ -114,6 +115,32 @@ async def test_the_last_fact_of_a_killed_worker_is_heard_without_reconnecting(st
         for worker in others:
             worker.thaw()
         stage.fleet.dismiss("doomed-")
+    await stage.is_well()
+
+
+@pytest.mark.long
+async def test_a_signature_that_kills_three_workers_fails_its_registration_and_no_fourth(stage: Stage) -> None:
+    others = list(stage.fleet.workers)
+    for worker in others:
+        worker.freeze()
+    try:
+        member = await doomed(stage, Failpoint.SIGN_BEFORE_CALL, 1)
+        await member.until_ready()
+        registration = await stage.person().register(BANK)
+        for death in range(1, TRIES + 1):
+            assert await member.ended() == KILLED
+            stage.history.disturbed("worker killed", member.ended_at)
+            if death < TRIES:
+                member = await doomed(stage, Failpoint.SIGN_BEFORE_CALL, 1)
+        stage.fleet.dismiss("doomed-")
+    finally:
+        for worker in others:
+            worker.thaw()
+    person = stage.people[-1]
+    tape = await person.follow("sse", registration, over)
+    assert tape.fresh is not None
+    assert tape.fresh["status"] == "failed"
+    assert tape.entries[-1].event["data"]["error"]["code"] == "internal_error"
     await stage.is_well()
 
 

@@ -13,6 +13,7 @@ from backend.registration.decisions import (
     RecordExpiry,
     RecordSignatureRequest,
     RecordSigned,
+    RecordSigningFailure,
     Retry,
     failed_providers,
 )
@@ -66,7 +67,21 @@ def test_a_ca_that_never_answered_expires_too() -> None:
     given(A).later(300).when(RecordExpiry(1)).then("signature.expired", "registration.completed expired")
 
 
-@pytest.mark.parametrize("answer", [RecordSigned(1), RecordDenial(1), RecordExpiry(1), RecordSignatureRequest(1, SIGNATURE)])
+@pytest.mark.parametrize("play", [given(A, B), given(A, B).asked()])
+def test_our_own_fault_before_the_signature_fails_everything_and_can_be_retried(play: Play) -> None:
+    failed = play.when(RecordSigningFailure(1)).then("registration.completed failed").shows("failed", "waiting", "waiting")
+    for late in (RecordSigningFailure(1), RecordSigned(1), RecordDenial(1), Cancel(), connects(A), completes(A), fails(A)):
+        failed.when(late).then_nothing()
+    assert failed_providers(failed.registration) == (A, B)
+    again = failed.when(NONE_UNSIGNED).then("registration.retried signing A B").shows("signing", "waiting", "waiting")
+    again.when(RecordSigningFailure(1)).then_nothing()
+    again.asked().when(RecordSigned(2)).then("signature.completed").shows("collecting", "waiting", "waiting")
+
+
+ANSWERS = [RecordSigned(1), RecordDenial(1), RecordExpiry(1), RecordSignatureRequest(1, SIGNATURE), RecordSigningFailure(1)]
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
 def test_what_was_signed_stays_signed(answer: RecordSigned) -> None:
     given(A).signed().later(300).when(answer).then_nothing().shows("collecting", "waiting")
 
@@ -261,10 +276,10 @@ def test_a_deferred_provider_goes_on_while_others_wait_for_another_signature() -
     play.when(RecordSigned(2), completes(B), completes(A, run=2)).shows("completed", "completed", "completed")
 
 
-@pytest.mark.parametrize("end", [RecordDenial(2), RecordExpiry(2)])
+@pytest.mark.parametrize("end", [RecordDenial(2), RecordExpiry(2), RecordSigningFailure(2)])
 def test_a_deferred_provider_ends_even_if_the_other_signature_never_comes(end: object) -> None:
     over = retried_for_a_signature().later(300).when(end)
-    assert over.registration.status in {RegistrationStatus.DENIED, RegistrationStatus.EXPIRED}
+    assert over.registration.status in {RegistrationStatus.DENIED, RegistrationStatus.EXPIRED, RegistrationStatus.FAILED}
     over.when(connects(B, answered=True), shows(B, "x"), completes(B)).then(
         "provider.connecting B", "provider.assets B x", "provider.completed B 1"
     )

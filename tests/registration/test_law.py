@@ -26,6 +26,7 @@ from backend.registration.decisions import (
     RecordExpiry,
     RecordSignatureRequest,
     RecordSigned,
+    RecordSigningFailure,
     Request,
     Retry,
     decide,
@@ -39,7 +40,7 @@ from tests.registration.play import NOON, SIGNATURE, TTL, A, B, C, asset, new, t
 
 DIRECTORY = load_directory(BUILT_IN)
 ENDED = {ProviderStatus.COMPLETED, ProviderStatus.FAILED, ProviderStatus.CANCELLED, ProviderStatus.DEFERRED}
-NOBODY_SIGNED = {RegistrationStatus.DENIED, RegistrationStatus.EXPIRED}
+NOBODY_SIGNED = {RegistrationStatus.DENIED, RegistrationStatus.EXPIRED, RegistrationStatus.FAILED}
 
 org_codes = st.sampled_from([A, B, C])
 runs = st.sampled_from(["now", "now", "now", "now", "before", "after"])
@@ -69,6 +70,7 @@ def requests(draw: st.DrawFn, registration: Registration) -> Request:
     seldom: list[Any] = [
         RecordDenial(of_signature),
         RecordExpiry(of_signature),
+        RecordSigningFailure(of_signature),
         Cancel(),
         Retry(frozenset(draw(st.sets(org_codes)))),
         Retry(frozenset()),
