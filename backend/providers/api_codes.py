@@ -151,7 +151,7 @@ _ROWS: dict[Industry, tuple[_Row, ...]] = {
 # The scope of one consent for everything (MyData 2.0: one signature, all assets; standard, section 6).
 FULL_SCOPES: dict[Industry, str] = {
     Industry.BANK: "bank.list bank.deposit bank.invest bank.loan bank.irp",
-    Industry.CARD: "card.list card.card card.point card.bill card.loan",
+    Industry.CARD: "card.list card.card card.prepaid card.point card.bill card.loan",
     Industry.INVEST: "invest.list invest.account invest.irp",
     Industry.INSU: "insu.list insu.insurance insu.loan insu.irp",
     Industry.EFIN: "efin.list efin.prepaid efin.paid",

@@ -13,7 +13,7 @@ from datetime import datetime
 from backend.clock import KST, Clock
 from backend.providers import tokens
 from backend.providers.calls import Call
-from backend.providers.contract import ApiType, CollectedAsset, Person, Provider, SignedConsent, TokenPair
+from backend.providers.contract import ApiType, CollectedAsset, Person, Provider, SignedConsent, Timestamps, TokenPair
 from backend.providers.gathering import gather
 from backend.providers.industries import LISTINGS
 from backend.providers.payloads import Page
@@ -47,10 +47,17 @@ class HttpProviderClient:
         """Ends the pair at the provider; one that had ended already is fine."""
         await self._transport.call(tokens.revoke_call(self._provider, token.access_token, self._credentials))
 
-    async def collect(self, access_token: str, api_type: ApiType, now: datetime) -> AsyncGenerator[tuple[CollectedAsset, ...], None]:
-        """Lists, then details, told as they arrive. Close it (`contextlib.aclosing`) to end what is in flight."""
+    async def collect(
+        self, access_token: str, api_type: ApiType, now: datetime, timestamps: Timestamps | None = None
+    ) -> AsyncGenerator[tuple[CollectedAsset, ...], None]:
+        """Lists, then details, told as they arrive. Close it (`contextlib.aclosing`) to end what is in flight.
+
+        `timestamps` hears what each list reached; None: everything is read, and nothing is to be kept.
+        """
         ends = self._clock.monotonic() + self._collection_deadline
-        asking = Asking(provider=self._provider, token=access_token, api_type=api_type, today=now.astimezone(KST).date())
+        today = now.astimezone(KST).date()
+        timestamps = timestamps or Timestamps()
+        asking = Asking(provider=self._provider, token=access_token, api_type=api_type, today=today, timestamps=timestamps)
 
         async def call(wanted: Call[Page | None]) -> Page | None:
             return await self._transport.call(wanted, within=ends - self._clock.monotonic())

@@ -6,7 +6,7 @@ Nothing here knows HTTP; `ca.py` and `client.py` implement these ports over it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -149,6 +149,42 @@ class CollectedAsset(Struct, frozen=True, kw_only=True):
         return f"CollectedAsset({self.kind})"
 
 
+NEVER_READ = "0"  # search_timestamp of a first reading
+
+
+class Timestamps:
+    """`search_timestamp` of each list of one link, by API code (standard, section 3).
+
+    Begin a collection with what the last one reached. Keep `reached` in the transaction that stores the collection's last answer, not
+    before: a list that is kept too early is answered "nothing new", and what was missed under it is never read.
+    """
+
+    def __init__(self, known: Mapping[str, str] | None = None) -> None:
+        """None: everything is read, as for a new consent."""
+        self._known = dict(known or {})
+        self._reached: dict[str, str] = {}
+
+    @property
+    def reached(self) -> dict[str, str]:
+        """What to begin the next collection with."""
+        return dict(self._reached)
+
+    @property
+    def moved(self) -> bool:
+        """Whether there is anything to keep that was not known before; False: the collection costs no write."""
+        return self._reached != self._known
+
+    def of(self, api_code: str) -> str:
+        """What to send."""
+        return self._known.get(api_code, NEVER_READ)
+
+    def heard(self, api_code: str, stamp: str | None) -> None:
+        """Takes in what a list's first page said; None: nothing new. A provider that keeps none says "0" and is read in full each time."""
+        stamp = self.of(api_code) if stamp is None else stamp
+        if int(stamp):
+            self._reached[api_code] = stamp
+
+
 class CaClient(Protocol):
     """One signature for all providers (standard, section 6, 101 to 103)."""
 
@@ -166,7 +202,9 @@ class ProviderClient(Protocol):
 
     async def refresh_token(self, token: TokenPair, now: datetime) -> TokenPair: ...
 
-    def collect(self, access_token: str, api_type: ApiType, now: datetime) -> AsyncIterator[tuple[CollectedAsset, ...]]:
+    def collect(
+        self, access_token: str, api_type: ApiType, now: datetime, timestamps: Timestamps | None = None
+    ) -> AsyncIterator[tuple[CollectedAsset, ...]]:
         """Lists first, then details in parallel over assets; yields after each answer what that answer changed.
 
         An asset is yielded whole each time: first as its list shows it, again with what its details add.

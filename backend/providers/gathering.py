@@ -15,7 +15,7 @@ from typing import Any
 from backend.errors import ProviderError
 from backend.providers import outcomes
 from backend.providers.calls import Call
-from backend.providers.contract import CollectedAsset
+from backend.providers.contract import NEVER_READ, CollectedAsset
 from backend.providers.outcomes import Failure
 from backend.providers.payloads import Page
 from backend.providers.reading import Asking, Detail, Listing
@@ -84,6 +84,7 @@ class _Gathering:
 
     def __init__(self, asking: Asking, listings: Sequence[Listing[Any]]) -> None:
         self._org_code = asking.provider.org_code
+        self._timestamps = asking.timestamps
         self._lists: deque[_Step] = deque(_ListPage(want=listing) for listing in listings)
         self._details: deque[_Step] = deque()
         self._assets: dict[str, CollectedAsset] = {}
@@ -98,6 +99,8 @@ class _Gathering:
 
     def answered(self, step: _Step, page: Page | None) -> Assets:
         """Takes in one answer and returns what it changed. Raises for pages without end."""
+        if isinstance(step, _ListPage) and step.next_page is None:
+            self._timestamps.heard(step.want.api_code, None if page is None else page.search_timestamp or NEVER_READ)
         if page is None:
             return ()
         following = [self._following(step, page.next_page)] if page.next_page else []
@@ -108,10 +111,13 @@ class _Gathering:
         return self._detailed(step, page)
 
     def bears(self, step: _Step, error: ProviderError) -> bool:
-        """Whether the collection goes on without this step: a detail of an asset that is gone or closed."""
-        return isinstance(step, _DetailPage) and outcomes.only_this_asset(error)
+        """Whether the collection goes on without this step: a detail of an asset that is gone or closed, a list that is not offered."""
+        if isinstance(step, _DetailPage):
+            return outcomes.only_this_asset(error)
+        return step.want.optional and outcomes.not_served(error)
 
     def _listed(self, listing: Listing[Any], page: Page) -> Assets:
+        self._lists.extend(_ListPage(want=each) for each in listing.then(page))
         new = []
         for found in listing.found(page):
             if found.asset.key in self._assets:
@@ -127,6 +133,7 @@ class _Gathering:
         before = self._assets[step.key]
         after = step.want.add(before, page)
         self._assets[step.key] = after
+        self._details.extend(_DetailPage(want=each, key=step.key) for each in step.want.then(page))
         return () if after == before else (after,)
 
     def _following(self, step: _Step, cursor: str) -> _Step:

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
+from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
 
+from backend.clock import KST
 from backend.providers.contract import CollectedBalance
 
 T = TypeVar("T")
@@ -24,6 +26,7 @@ WON = "KRW"
 
 _AMOUNT = re.compile(r"[+-]?[0-9]{1,18}(\.[0-9]{1,10})?")
 _DAY = re.compile(r"[0-9]{8}")
+_MOMENT = re.compile(r"[0-9]{14}")
 _COUNT = re.compile(r"[0-9]{1,15}")
 
 
@@ -39,14 +42,36 @@ class Day(date):
     """DATE: YYYYMMDD."""
 
 
+class Moment(datetime):
+    """DTIME: YYYYMMDDhhmmss, in Korean time."""
+
+
 class Count(int):
     """N: a whole number, not negative."""
+
+
+class Number(str):
+    """An account, card or phone number that is nothing but shown: it leaves as `masked` only, and prints as nothing."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "…"
+
+
+class Status(StrEnum):
+    """How an asset is, in our words."""
+
+    ACTIVE = "active"
+    CLOSED = "closed"
+    LAPSED = "lapsed"  # a policy whose premium was not paid
 
 
 Text = Annotated[str, Meta(max_length=500, pattern=r"^[^\x00]*\Z")]  # PostgreSQL knows no NUL
 Identifier = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+\Z")]
 Segment = Annotated[str, Meta(max_length=200, pattern=r"^(?!\.\.?\Z)[\x21-\x7e]+\Z")]  # goes into a path: never `.` or `..`
 Cursor = Annotated[str, Meta(max_length=1000, pattern=r"^[^\x00-\x1f\x7f]*\Z")]
+Timestamp = Annotated[str, Meta(pattern=r"^[0-9]{0,14}\Z")]
 Currency = Annotated[str, Meta(pattern=r"^[A-Z]{3}\Z")]
 Code = Annotated[str, Meta(max_length=20, pattern=r"^[0-9A-Za-z]*\Z")]  # a code of one of the standard's tables
 
@@ -58,6 +83,7 @@ class Page(Struct, frozen=True, kw_only=True):
     """What every list may carry. An absent or empty `next_page` ends it."""
 
     next_page: Cursor | None = None
+    search_timestamp: Timestamp | None = None  # of the first page; "" or "0": the provider keeps none
 
 
 class Envelope(Struct, frozen=True):
@@ -123,9 +149,15 @@ def balance(amount: Decimal | None, currency: str | None = None) -> CollectedBal
     return None if amount is None else CollectedBalance(Decimal(amount), currency or WON)
 
 
-def details(**values: Decimal | date | bool | str | list[Any] | None) -> dict[str, Any]:
-    """Details as JSON values, without what is unknown: amounts as decimal strings, days as ISO dates."""
+def details(**values: object) -> dict[str, Any]:
+    """Details as JSON values, without what is unknown: amounts as decimal strings, days as ISO dates, numbers masked."""
     return {name: _shown(value) for name, value in values.items() if value is not None}
+
+
+def facts(told: Struct, *but: str) -> dict[str, Any]:
+    """Every field of an answer or of one of its rows but these, as `details` under the standard's own names."""
+    names = (name for name in told.__struct_fields__ if name not in _OF_PAGES and name not in but)
+    return details(**{name: getattr(told, name) for name in names})
 
 
 def named(code: str | None, names: Mapping[str, str]) -> str:
@@ -133,12 +165,20 @@ def named(code: str | None, names: Mapping[str, str]) -> str:
     return names.get(code or "", code or "unknown")
 
 
-def _shown(value: Decimal | date | bool | str | list[Any]) -> object:
+def _shown(value: object) -> object:
     match value:
         case Decimal():
             return plain(value)
         case date():
             return value.isoformat()
+        case Number():
+            return masked(value)
+        case Count():
+            return str(int(value))
+        case tuple():
+            return [_shown(each) for each in value]
+        case Struct():
+            return facts(value)
         case _:
             return value
 
@@ -157,18 +197,39 @@ def _value(kind: type, raw: object) -> object:
     """A ValueError from here becomes a ValidationError."""
     if not isinstance(raw, str):
         raise ValueError("a string is needed")
-    if kind is Amount:
-        _match(_AMOUNT, raw)
-        return Amount(raw)
-    if kind is Day:
-        _match(_DAY, raw)
-        return Day(int(raw[:4]), int(raw[4:6]), int(raw[6:]))
-    if kind is Count:
-        _match(_COUNT, raw)
-        return Count(raw)
-    raise NotImplementedError(kind.__name__)
+    make = _TYPES.get(kind)
+    if make is None:
+        raise NotImplementedError(kind.__name__)
+    return make(raw)
 
 
-def _match(pattern: re.Pattern[str], raw: str) -> None:
+def _amount(raw: str) -> Amount:
+    return Amount(_matched(_AMOUNT, raw))
+
+
+def _day(raw: str) -> Day:
+    _matched(_DAY, raw)
+    return Day(int(raw[:4]), int(raw[4:6]), int(raw[6:]))
+
+
+def _moment(raw: str) -> Moment:
+    _matched(_MOMENT, raw)
+    date, time = (int(raw[:4]), int(raw[4:6]), int(raw[6:8])), (int(raw[8:10]), int(raw[10:12]), int(raw[12:]))
+    return Moment(*date, *time, tzinfo=KST)
+
+
+def _matched(pattern: re.Pattern[str], raw: str) -> str:
     if not pattern.fullmatch(raw):
         raise ValueError("is not of the standard's form")
+    return raw
+
+
+_NUMBER = re.compile(r"[^\x00-\x1f\x7f]{0,200}")
+_TYPES: dict[type, Callable[[str], object]] = {
+    Amount: _amount,
+    Day: _day,
+    Moment: _moment,
+    Count: lambda raw: Count(_matched(_COUNT, raw)),
+    Number: lambda raw: Number(_matched(_NUMBER, raw)),
+}
+_OF_PAGES = frozenset(Page.__struct_fields__)

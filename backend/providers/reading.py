@@ -1,13 +1,14 @@
 """What to read at a provider, as values: listings, the assets found in them, the details that each asset still wants. RULE: pure.
 
 An industry module says *what* (`Listing`, `Found`, `Detail`); `gathering.py` decides *when*; this module writes the `Call` for either.
+A list that has not changed since its `search_timestamp` is answered 00001, without a body, and nothing under it is read again.
 A call carries only what the API code's row in `api_codes.py` names, so a parameter that the standard does not know is never sent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
@@ -17,15 +18,18 @@ from msgspec.structs import replace
 
 from backend.providers.api_codes import Api, by_code
 from backend.providers.calls import READ_ACCEPTED, Call, Scope
-from backend.providers.contract import ApiType, CollectedAsset, CollectedBalance, Provider
+from backend.providers.contract import NEVER_READ, ApiType, CollectedAsset, CollectedBalance, Provider, Timestamps
 from backend.providers.outcomes import RspCode
 from backend.providers.payloads import Page, decode
 
 PAGE_LIMIT = 500
 MONTHS_BACK = 2  # and the present one: three, the most that a scheduled call may ask for (standard, section 7)
-NEVER_READ = "0"  # search_timestamp of a first reading
 
 P = TypeVar("P", bound=Page)
+
+
+def _nothing_more(_page: Page) -> tuple[()]:
+    return ()
 
 
 @dataclass(frozen=True, repr=False)
@@ -36,6 +40,7 @@ class Detail(Generic[P]):
     named: Mapping[str, str]
     answer: type[P]
     add: Callable[[CollectedAsset, P], CollectedAsset]  # the asset with what one answer adds to it
+    then: Callable[[P], Iterable[Detail[Any]]] = _nothing_more  # what one answer says there is to ask about the same asset
 
 
 @dataclass(frozen=True, repr=False)
@@ -53,6 +58,8 @@ class Listing(Generic[P]):
     api_code: str
     answer: type[P]
     found: Callable[[P], Iterable[Found]]
+    then: Callable[[P], Iterable[Listing[Any]]] = _nothing_more  # further lists that an answer speaks of
+    optional: bool = False  # a provider may not offer it: then there is nothing of the kind
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -63,12 +70,14 @@ class Asking:
     token: str
     api_type: ApiType
     today: date
+    timestamps: Timestamps = field(default_factory=Timestamps)
 
     def call(self, want: Listing[P] | Detail[P], next_page: str | None = None) -> Call[P | None]:
         """The call for one page. Its answer is None when there is nothing new (00001)."""
         api = by_code(self.provider.industry, want.api_code)
         named = want.named if isinstance(want, Detail) else {}
-        params = parameters(api, named, self.provider.org_code, self.today, next_page)
+        timestamp = self.timestamps.of(api.code) if isinstance(want, Listing) else NEVER_READ
+        params = parameters(api, named, self.provider.org_code, self.today, next_page, timestamp)
         is_get = api.method == "GET"
         return Call(
             api_code=api.code,
@@ -85,11 +94,13 @@ class Asking:
         )
 
 
-def parameters(api: Api, named: Mapping[str, str], org_code: str, today: date, next_page: str | None) -> dict[str, str]:
+def parameters(
+    api: Api, named: Mapping[str, str], org_code: str, today: date, next_page: str | None, timestamp: str = NEVER_READ
+) -> dict[str, str]:
     """What the call carries, in the standard's order. The timestamp goes with the first page only."""
     known = {**named, "to_month": _month(today, 0), "from_month": _month(today, MONTHS_BACK), "limit": str(PAGE_LIMIT)}
     if next_page is None:
-        known["search_timestamp"] = NEVER_READ
+        known["search_timestamp"] = timestamp
     else:
         known["next_page"] = next_page
     return {"org_code": org_code, **{name: known[name] for name in api.params if name in known}}

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
 from datetime import date
 from typing import Any
@@ -10,25 +10,34 @@ import orjson
 import pytest
 
 from backend.errors import ProviderError, ProviderInvalidResponse, ProviderUnavailable, Trouble
-from backend.events import Industry
 from backend.providers.calls import Call
-from backend.providers.contract import ApiType, CollectedAsset
+from backend.providers.contract import ApiType, CollectedAsset, Timestamps
 from backend.providers.gathering import CONCURRENT_CALLS, MOST_PAGES, gather
-from backend.providers.industries import LISTINGS
+from backend.providers.industries import bank, irp
 from backend.providers.outcomes import Failure, Finding, RspCode, error_of, failed
 from backend.providers.payloads import Page
-from backend.providers.reading import Asking
+from backend.providers.reading import Asking, Detail, Found, Listing
 from tests.providers.given import BANK, provider
 
 Body = dict[str, Any]
 
 
+def with_balances(page: bank.Accounts) -> Iterator[Found]:
+    """What a bank's accounts are, with one detail each."""
+    for found in bank.found(page):
+        yield Found(found.asset, tuple(detail for detail in found.details if detail.api_code == "BA03"))
+
+
+ACCOUNTS = Listing("BA01", bank.Accounts, with_balances)
+
+
 class Institution:
     """Answers calls out of a function, and remembers what was asked and how many were in flight."""
 
-    def __init__(self, answer: Callable[[str, Body], Awaitable[Body]], industry: Industry = Industry.BANK) -> None:
+    def __init__(self, answer: Callable[[str, Body], Awaitable[Body]], *listings: Listing[Any]) -> None:
         self._answer = answer
-        self.industry = industry
+        self.listings: Sequence[Listing[Any]] = listings or (ACCOUNTS,)
+        self.timestamps = Timestamps()
         self.asked: list[tuple[str, Body]] = []
         self.in_flight = 0
         self.most = 0
@@ -40,7 +49,8 @@ class Institution:
         self.in_flight += 1
         self.most = max(self.most, self.in_flight)
         try:
-            return call.read(RspCode.OK, orjson.dumps(await self._answer(call.api_code, told)))
+            body = await self._answer(call.api_code, told)
+            return call.read(body.get("rsp_code", RspCode.OK), orjson.dumps(body))
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
@@ -48,8 +58,8 @@ class Institution:
             self.in_flight -= 1
 
     def gather(self) -> Any:
-        asking = Asking(provider=provider(industry=self.industry), token="t", api_type=ApiType.USER_CONSENT, today=date(2026, 11, 22))
-        return gather(LISTINGS[self.industry], asking, self.call)
+        asking = Asking(provider=provider(), token="t", api_type=ApiType.USER_CONSENT, today=date(2026, 11, 22), timestamps=self.timestamps)
+        return gather(self.listings, asking, self.call)
 
     async def everything(self) -> list[tuple[CollectedAsset, ...]]:
         return [assets async for assets in self.gather()]
@@ -215,9 +225,66 @@ async def test_breaking_off_between_two_answers_cancels_the_rest() -> None:
 async def test_two_lists_of_one_industry_are_read_side_by_side() -> None:
     async def answer(code: str, _told: Body) -> Body:
         await asyncio.sleep(0)
-        return {"fob_list": []} if code == "EF01" else {"account_list": [{"sub_key": "s", "is_consent": "true"}]}
+        return {"BA01": listed(1), "IR01": {"irp_list": []}, "BA03": BALANCE}[code]
 
-    efin = Institution(answer, Industry.EFIN)
-    [assets] = await efin.everything()
-    assert efin.most == 2
-    assert [asset.key for asset in assets] == ["paid:s"]
+    both = Institution(answer, ACCOUNTS, irp.LISTING)
+    await both.everything()
+    assert both.most == 2
+
+
+async def test_an_answer_may_lead_to_further_lists_and_to_further_details() -> None:
+    async def answer(code: str, _told: Body) -> Body:
+        return {"BA01": listed(1), "BA22": {"balance_amt": "7"}, "BA03": BALANCE}.get(code, {"account_list": []})
+
+    more = Detail("BA22", {"account_num": "1"}, bank.LoanDetail, bank.with_overdraft)
+
+    def then_more(page: bank.Accounts) -> Iterator[Found]:
+        for found in with_balances(page):
+            yield Found(found.asset, tuple(Detail(d.api_code, d.named, d.answer, d.add, lambda _: (more,)) for d in found.details))
+
+    first = Listing("BA01", bank.Accounts, then_more, lambda _: (Listing("BA11", bank.Accounts, bank.found),))
+    house = Institution(answer, first)
+    answers = await house.everything()
+    assert sorted(code for code, _ in house.asked) == ["BA01", "BA03", "BA11", "BA22"]
+    assert answers[-1][0].details["overdraft"] == {"balance_amt": "7"}
+
+
+@pytest.mark.parametrize("code", [RspCode.NO_SCOPE, RspCode.NO_ENDPOINT])
+async def test_a_list_that_is_not_offered_is_left_out_where_it_may_be(code: RspCode) -> None:
+    async def answer(api_code: str, _told: Body) -> Body:
+        if api_code == "IR01":
+            raise refusal(code)
+        return listed(1) if api_code == "BA01" else BALANCE
+
+    assert len(await Institution(answer, ACCOUNTS, irp.LISTING).everything()) == 2
+    with pytest.raises(ProviderError):
+        await Institution(answer, ACCOUNTS, Listing("IR01", irp.Irps, irp.found)).everything()
+
+
+async def test_a_list_is_asked_for_what_changed_since_it_was_read_and_its_details_for_everything() -> None:
+    stamps = {"BA01": "20261122100000", "IR01": "0"}
+
+    async def answer(code: str, told: Body) -> Body:
+        stamp = {"search_timestamp": stamps[code]} if code in stamps else {}
+        if code == "IR01":
+            return {"irp_list": [], **stamp}
+        if code == "BA03":
+            return {**BALANCE, "search_timestamp": "20261122110000"}
+        if told.get("search_timestamp") == stamps["BA01"]:
+            return {"rsp_code": RspCode.UP_TO_DATE}
+        return listed(2) if told.get("next_page") else {**listed(1, next_page="a"), **stamp}
+
+    house = Institution(answer, ACCOUNTS, irp.LISTING)
+    await house.everything()
+    assert {code: told["search_timestamp"] for code, told in house.asked if "search_timestamp" in told} == dict.fromkeys(
+        ("BA01", "BA03", "IR01"), "0"
+    )
+    assert house.timestamps.reached == {"BA01": "20261122100000"}
+    assert house.timestamps.moved
+
+    again = Institution(answer, ACCOUNTS, irp.LISTING)
+    again.timestamps = Timestamps(house.timestamps.reached)
+    assert await again.everything() == []
+    assert [code for code, _ in again.asked] == ["BA01", "IR01"]
+    assert again.timestamps.reached == {"BA01": "20261122100000"}
+    assert not again.timestamps.moved

@@ -6,8 +6,9 @@ import orjson
 import pytest
 
 from backend.events import Industry
-from backend.providers.contract import ApiType
+from backend.providers.contract import ApiType, Timestamps
 from backend.providers.industries import bank, card, telecom
+from backend.providers.industries.loans import with_facts
 from backend.providers.reading import Asking, Detail
 from tests.providers.given import BANK, provider
 
@@ -25,6 +26,14 @@ def test_a_first_page_carries_the_timestamp_and_a_following_one_the_cursor() -> 
     assert dict(asking().call(bank.LISTINGS[0], "c").query) == {"org_code": BANK, "next_page": "c", "limit": "500"}
 
 
+def test_a_list_carries_what_its_link_reached_and_a_detail_does_not() -> None:
+    known = Timestamps({"BA01": "20261122100000", "BA03": "20261122100000"})
+    asked = Asking(provider=provider(), token="tok", api_type=ApiType.USER_REFRESH, today=TODAY, timestamps=known)
+    assert asked.call(bank.LISTINGS[0]).query["search_timestamp"] == "20261122100000"
+    detail = asked.call(Detail("BA03", {"account_num": "1"}, bank.DepositDetail, bank.with_deposit))
+    assert orjson.loads(detail.body or b"")["search_timestamp"] == "0"
+
+
 def test_a_detail_names_its_asset_in_the_body_never_in_the_url() -> None:
     detail = Detail("BA03", {"account_num": "110123456789", "seqno": "1"}, bank.DepositDetail, bank.with_deposit)
     call = asking().call(detail)
@@ -39,7 +48,7 @@ def test_a_seqno_that_the_list_did_not_give_is_not_sent() -> None:
 
 
 def test_a_card_is_one_quoted_segment_of_the_path() -> None:
-    call = asking(Industry.CARD).call(Detail("CD02", {"card_id": "a/b?c%2e#"}, card.CardDetail, card.with_card))
+    call = asking(Industry.CARD).call(Detail("CD02", {"card_id": "a/b?c%2e#"}, card.CardDetail, with_facts))
     assert call.path == "/v1/card/cards/a%2Fb%3Fc%252e%23"
 
 

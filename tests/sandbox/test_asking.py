@@ -11,9 +11,12 @@ import pytest
 from backend.clock import KST, ManualClock
 from backend.events import Industry
 from backend.providers.api_codes import APIS, Api, by_code
+from backend.providers.sandbox.app import tokens_of
 from backend.providers.sandbox.asking import in_window, is_unchanged
 from backend.providers.sandbox.catalogue import CATALOGUE
+from backend.providers.sandbox.options import SandboxOptions
 from backend.providers.sandbox.people import Detail
+from tests.sandbox.conftest import NOON
 from tests.sandbox.operator import BANK, FIRST, Operator
 
 CARD, INVEST, EFIN = FIRST[Industry.CARD], FIRST[Industry.INVEST], FIRST[Industry.EFIN]
@@ -58,7 +61,7 @@ async def _refs(operator: Operator, user: str, api: Api) -> dict[str, str]:
 
 @pytest.mark.parametrize("industry", list(Industry))
 async def test_every_call_of_the_standard_answers_in_strings_only(operator: Operator, industry: Industry) -> None:
-    for api in (each for each in APIS if each.industry == industry and each.code != "CM01" and each.scope != "card.prepaid"):
+    for api in (each for each in APIS if each.industry == industry and each.code != "CM01"):
         given = OTHERS | await _refs(operator, "rich", api)
         told_of = {name: value for name, value in given.items() if name in api.params or name == "card_id"}
         answer = await operator.call("rich", FIRST[industry], api.code, **told_of)
@@ -70,7 +73,10 @@ async def test_every_call_of_the_standard_answers_in_strings_only(operator: Oper
 
 
 async def test_what_the_consent_does_not_cover_is_refused(operator: Operator) -> None:
-    answer = await operator.call("alice", CARD, "PP01")  # a scope that is no part of the full one
+    narrow = tokens_of(SandboxOptions()).issue(CARD, "alice", "card.list", {"end_date": "20271122"}, NOON)
+    header: dict[str, str | None] = {"authorization": f"Bearer {narrow.access_token}"}
+    assert (await operator.call("alice", CARD, "CD01", header)).status_code == 200
+    answer = await operator.call("alice", CARD, "CD11", header)
     assert (answer.status_code, answer.json()["rsp_code"]) == (401, "40104")
 
 

@@ -14,15 +14,15 @@ from backend.providers.sandbox.people import People
 from backend.providers.sandbox.steering import Steering
 
 PROVIDERS = load_directory(BUILT_IN).providers
-# Lists, and details per asset of the first list, that a registration reads beside the token.
-READ = {
-    Industry.BANK: ("BA01", 1, 1),
-    Industry.CARD: ("CD01", 2, 1),
-    Industry.INVEST: ("IV01", 1, 2),
-    Industry.INSU: ("IS01", 1, 2),
-    Industry.EFIN: ("EF01", 2, 1),
-    Industry.CAPITAL: ("CP01", 1, 1),
-    Industry.TELECOM: ("TC01", 1, 1),
+# What a registration reads beside the token: calls that are made once, and calls per asset of a list (a policy's contracts with IS02).
+READ: dict[Industry, tuple[float, dict[str, float]]] = {
+    Industry.BANK: (2, {"BA01": 2, "IR01": 2}),
+    Industry.CARD: (6.5, {"CD01": 1, "CD32": 1, "CD33": 1, "PP01": 1}),  # CD24 of every second person
+    Industry.INVEST: (2, {"IV01": 2.25, "IR01": 2}),  # IV05 of every fourth account
+    Industry.INSU: (3, {"IS01": 4.2, "IS11": 2, "IR01": 2}),  # IS04 of every fifth policy
+    Industry.EFIN: (2, {"EF01": 2, "EF11": 1}),
+    Industry.CAPITAL: (1, {"CP01": 1.8}),  # a lease has one
+    Industry.TELECOM: (1, {"TC01": 1}),
 }
 
 
@@ -31,9 +31,9 @@ def sequential_ms() -> float:
     people, steering = People("moa", CATALOGUE), Steering(SandboxOptions())
 
     def provider_ms(org_code: str, industry: Industry) -> float:
-        first_list, lists, details = READ[industry]
-        assets = mean(len(people.holdings(industry, org_code, f"person{n}", first_list)) for n in range(200))
-        return (1 + lists + details * assets) * steering.providers[org_code].at(0).latency_ms.mean
+        once, each = READ[industry]
+        counts = {code: mean(len(people.holdings(industry, org_code, f"person{n}", code)) for n in range(200)) for code in each}
+        return (1 + once + sum(each[code] * counts[code] for code in each)) * steering.providers[org_code].at(0).latency_ms.mean
 
     return 3 * CA.mean + 10 * mean(provider_ms(each.org_code, each.industry) for each in PROVIDERS)
 

@@ -1,20 +1,21 @@
-"""Banks: accounts (BA01), then for each its deposit (BA03), fund (BA12) or loan (BA22) detail. RULE: pure.
+"""Banks: accounts (BA01), for each the basic and the detail call of its kind, and personal pensions (IR01). RULE: pure.
 
-`account_type` 1xxx is a deposit, 2xxx an investment, 3xxx a loan. A minus account is both deposit and loan: we read it as the deposit
-that it is, so its balance may be negative.
+`account_type` 1xxx is a deposit (BA02, BA03), 2xxx an investment (BA11, BA12), 3xxx a loan (BA21, BA22). A minus account is both
+deposit and loan: we read it as the deposit that it is, so its balance may be negative, and what it is as a loan is its `overdraft`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, TypeVar
 
 from msgspec import Struct
 
 from backend.events import AssetKind
 from backend.providers.contract import CollectedAsset
-from backend.providers.industries.loans import STATUSES, Account, LoanDetail, with_loan
-from backend.providers.payloads import MOST_ROWS, WON, Amount, Count, Currency, Page, balance, details, masked, named, plain
+from backend.providers.industries import irp
+from backend.providers.industries.loans import Account, LoanDetail, LoanTerms, account_asset, loan_details, with_facts
+from backend.providers.payloads import MOST_ROWS, WON, Amount, Code, Count, Currency, Day, Page, balance, details, facts
 from backend.providers.reading import Detail, Found, Listing, with_more
 
 _KINDS = {"1": AssetKind.DEPOSIT, "2": AssetKind.INVESTMENT, "3": AssetKind.LOAN}
@@ -26,11 +27,32 @@ class Accounts(Page, frozen=True, kw_only=True):
     account_list: Annotated[tuple[Account, ...], MOST_ROWS]
 
 
-class DepositRow(Struct, frozen=True, kw_only=True):
+class InCurrency(Struct, frozen=True, kw_only=True):
     """The part of an account in one currency."""
 
-    balance_amt: Amount
     currency_code: Currency = WON
+
+
+class DepositTerms(InCurrency, frozen=True, kw_only=True):
+    """One row of BA02."""
+
+    saving_method: Code | None = None
+    issue_date: Day | None = None
+    exp_date: Day | None = None
+    commit_amt: Amount | None = None
+    monthly_paid_in_amt: Amount | None = None
+
+
+class DepositBasic(Page, frozen=True, kw_only=True):
+    """Answer of BA02."""
+
+    basic_list: Annotated[tuple[DepositTerms, ...], MOST_ROWS]
+
+
+class DepositRow(InCurrency, frozen=True, kw_only=True):
+    """One row of BA03."""
+
+    balance_amt: Amount
     withdrawable_amt: Amount | None = None
     offered_rate: Amount | None = None
     last_paid_in_cnt: Count | None = None
@@ -40,6 +62,15 @@ class DepositDetail(Page, frozen=True, kw_only=True):
     """Answer of BA03."""
 
     detail_list: Annotated[tuple[DepositRow, ...], MOST_ROWS]
+
+
+class FundTerms(Page, frozen=True, kw_only=True):
+    """Answer of BA11."""
+
+    standard_fund_code: Code | None = None
+    paid_in_type: Code | None = None
+    issue_date: Day | None = None
+    exp_date: Day | None = None
 
 
 class FundDetail(Page, frozen=True, kw_only=True):
@@ -52,11 +83,20 @@ class FundDetail(Page, frozen=True, kw_only=True):
     fund_num: Amount | None = None
 
 
+R = TypeVar("R", bound=InCurrency)
+
+
 def found(page: Accounts) -> Iterator[Found]:
     """The accounts of one page."""
     for account in page.account_list:
         if account.is_consent:
-            yield Found(_asset(account), _wanted(account))
+            yield Found(account_asset(account, _kind(account)), _wanted(account))
+
+
+def with_deposit_terms(asset: CollectedAsset, answer: DepositBasic) -> CollectedAsset:
+    """The terms of the won part, or of the first."""
+    rows = answer.basic_list
+    return with_more(asset, facts(_main(rows), "currency_code")) if rows else asset
 
 
 def with_deposit(asset: CollectedAsset, answer: DepositDetail) -> CollectedAsset:
@@ -64,38 +104,25 @@ def with_deposit(asset: CollectedAsset, answer: DepositDetail) -> CollectedAsset
     rows = answer.detail_list
     if not rows:
         return asset
-    main = next((row for row in rows if row.currency_code == WON), rows[0])
-    parts = [{"currency": row.currency_code, "amount": plain(row.balance_amt)} for row in rows]
-    more = details(
-        withdrawable_amt=main.withdrawable_amt,
-        offered_rate=main.offered_rate,
-        last_paid_in_cnt=None if main.last_paid_in_cnt is None else str(main.last_paid_in_cnt),
-        balances=parts if len(parts) > 1 else None,
-    )
+    main = _main(rows)
+    parts = [details(currency=row.currency_code, amount=row.balance_amt) | facts(row, "currency_code", "balance_amt") for row in rows]
+    more = facts(main, "currency_code", "balance_amt") | details(balances=parts if len(parts) > 1 else None)
     return with_more(asset, more, balance(main.balance_amt, main.currency_code))
 
 
 def with_fund(asset: CollectedAsset, answer: FundDetail) -> CollectedAsset:
     """The balance is what the fund is worth today."""
     worth = answer.balance_amt if answer.eval_amt is None else answer.eval_amt
-    more = details(inv_principal=answer.inv_principal, fund_num=answer.fund_num)
-    return with_more(asset, more, balance(worth, answer.currency_code))
+    return with_more(asset, facts(answer, "eval_amt", "currency_code"), balance(worth, answer.currency_code))
 
 
-def _asset(account: Account) -> CollectedAsset:
-    return CollectedAsset(
-        key=account.key,
-        kind=_kind(account),
-        name=account.prod_name,
-        number_masked=masked(account.account_num),
-        status=named(account.account_status, STATUSES),
-        balance=None,
-        details=details(
-            account_type=account.account_type,
-            is_minus=account.is_minus,
-            is_foreign_deposit=account.is_foreign_deposit,
-        ),
-    )
+def with_overdraft(asset: CollectedAsset, answer: LoanTerms | LoanDetail) -> CollectedAsset:
+    """What a minus account is as a loan, beside what it is as a deposit."""
+    return with_more(asset, {"overdraft": {**asset.details.get("overdraft", {}), **facts(answer)}})
+
+
+def _main(rows: Sequence[R]) -> R:
+    return next((row for row in rows if row.currency_code == WON), rows[0])
 
 
 def _kind(account: Account) -> AssetKind:
@@ -104,14 +131,22 @@ def _kind(account: Account) -> AssetKind:
     return _KINDS.get(account.account_type[:1], AssetKind.DEPOSIT)
 
 
-def _wanted(account: Account) -> tuple[Detail[DepositDetail] | Detail[FundDetail] | Detail[LoanDetail], ...]:
-    if account.is_minus or account.account_type.startswith("1"):
-        return (Detail("BA03", account.named, DepositDetail, with_deposit),)
-    if account.account_type.startswith("2"):
-        return (Detail("BA12", account.named, FundDetail, with_fund),)
-    if account.account_type.startswith("3"):
-        return (Detail("BA22", account.named, LoanDetail, with_loan),)
+def _wanted(account: Account) -> tuple[Detail[Any], ...]:
+    known = account.named
+    deposit = (
+        Detail("BA03", known, DepositDetail, with_deposit),
+        Detail("BA02", known, DepositBasic, with_deposit_terms),
+    )
+    if account.is_minus:
+        return (*deposit, Detail("BA22", known, LoanDetail, with_overdraft), Detail("BA21", known, LoanTerms, with_overdraft))
+    match account.account_type[:1]:
+        case "1":
+            return deposit
+        case "2":
+            return Detail("BA12", known, FundDetail, with_fund), Detail("BA11", known, FundTerms, with_facts)
+        case "3":
+            return loan_details(account, "BA21", "BA22")
     return ()
 
 
-LISTINGS = (Listing("BA01", Accounts, found),)
+LISTINGS = (Listing("BA01", Accounts, found), irp.LISTING)

@@ -1,18 +1,19 @@
-"""Loan companies: loans and leases (CP01), then the detail of each (CP03). RULE: pure.
+"""Loan companies: loans and leases (CP01), then the terms (CP02) and the debt (CP03) of each. RULE: pure.
 
-A company that has no loan detail for an operating lease answers 40402; the lease then stays as its list shows it.
+An operating lease is no debt: it has terms of its own (CP05), and no balance.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 from backend.events import AssetKind
-from backend.providers.contract import CollectedAsset
-from backend.providers.industries.loans import STATUSES, Account, LoanDetail, with_loan
-from backend.providers.payloads import MOST_ROWS, Page, details, masked, named
+from backend.providers.industries.loans import Account, account_asset, loan_details, with_facts
+from backend.providers.payloads import MOST_ROWS, Amount, Code, Day, Number, Page
 from backend.providers.reading import Detail, Found, Listing
+
+OPERATING_LEASE = "3710"
 
 
 class Loans(Page, frozen=True, kw_only=True):
@@ -21,23 +22,30 @@ class Loans(Page, frozen=True, kw_only=True):
     account_list: Annotated[tuple[Account, ...], MOST_ROWS]
 
 
+class LeaseTerms(Page, frozen=True, kw_only=True):
+    """Answer of CP05."""
+
+    issue_date: Day | None = None
+    exp_date: Day | None = None
+    repay_date: Code | None = None  # day of the month
+    repay_method: Code | None = None
+    repay_amt: Amount | None = None
+    repay_org_code: Code | None = None
+    repay_account_num: Number | None = None
+    next_repay_date: Day | None = None
+
+
 def found(page: Loans) -> Iterator[Found]:
     """The loans of one page."""
     for account in page.account_list:
         if account.is_consent:
-            yield Found(_asset(account), (Detail("CP03", account.named, LoanDetail, with_loan),))
+            yield Found(account_asset(account, AssetKind.LOAN), _wanted(account))
 
 
-def _asset(account: Account) -> CollectedAsset:
-    return CollectedAsset(
-        key=account.key,
-        kind=AssetKind.LOAN,
-        name=account.prod_name,
-        number_masked=masked(account.account_num),
-        status=named(account.account_status, STATUSES),
-        balance=None,
-        details=details(account_type=account.account_type),
-    )
+def _wanted(account: Account) -> tuple[Detail[Any], ...]:
+    if account.account_type == OPERATING_LEASE:
+        return (Detail("CP05", account.named, LeaseTerms, with_facts),)
+    return loan_details(account, "CP02", "CP03")
 
 
 LISTINGS = (Listing("CP01", Loans, found),)

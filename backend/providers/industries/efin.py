@@ -1,4 +1,4 @@
-"""E-money companies: prepaid wallets (EF01) with the balance of each (EF02), and payment accounts (EF11). RULE: pure.
+"""E-money companies: prepaid wallets (EF01) with balance (EF02) and automatic charge (EF03), payment accounts (EF11, EF12). RULE: pure.
 
 A wallet (fob) may hold several accounts, each with a balance of its own: each is one asset.
 """
@@ -12,10 +12,10 @@ from msgspec import Struct
 
 from backend.events import AssetKind
 from backend.providers.contract import CollectedAsset
-from backend.providers.payloads import MOST_ROWS, Amount, Day, Identifier, Page, Text, balance, details, masked
+from backend.providers.industries.prepaid import PrepaidBalance, with_balance
+from backend.providers.payloads import MOST_ROWS, Amount, Code, Day, Identifier, Number, Page, Status, Text, details, masked
 from backend.providers.reading import Detail, Found, Listing, with_more
 
-IN_USE = "active"
 PAYMENT_ACCOUNT = "간편결제"  # the standard gives a payment account no name
 
 
@@ -41,14 +41,21 @@ class Wallets(Page, frozen=True, kw_only=True):
     fob_list: Annotated[tuple[Wallet, ...], MOST_ROWS]
 
 
-class WalletBalance(Page, frozen=True, kw_only=True):
-    """Answer of EF02, in won."""
+class Charge(Struct, frozen=True, kw_only=True):
+    """One row of EF03: from where a wallet fills itself, and when."""
 
-    total_balance_amt: Amount
-    charge_balance_amt: Amount | None = None
-    reserve_balance_amt: Amount | None = None
-    reserve_due_amt: Amount | None = None
-    exp_due_amt: Amount | None = None
+    charge_option: Code | None = None
+    charge_org_code: Code | None = None
+    charge_account_num: Number | None = None
+    charge_day: Code | None = None
+    charge_base_amt: Amount | None = None
+    charge_amt: Amount | None = None
+
+
+class Charges(Page, frozen=True, kw_only=True):
+    """Answer of EF03."""
+
+    charge_list: Annotated[tuple[Charge, ...], MOST_ROWS]
 
 
 class PaymentAccount(Struct, frozen=True, kw_only=True):
@@ -67,6 +74,21 @@ class PaymentAccounts(Page, frozen=True, kw_only=True):
     account_list: Annotated[tuple[PaymentAccount, ...], MOST_ROWS]
 
 
+class PaymentMethod(Struct, frozen=True, kw_only=True):
+    """One row of EF12: a card or an account to pay with."""
+
+    pay_type: Code | None = None
+    pay_org_code: Code | None = None
+    pay_id: Number | None = None
+    is_primary: bool | None = None
+
+
+class PaymentMethods(Page, frozen=True, kw_only=True):
+    """Answer of EF12."""
+
+    pay_list: Annotated[tuple[PaymentMethod, ...], MOST_ROWS]
+
+
 def found_wallets(page: Wallets) -> Iterator[Found]:
     """The wallets of one page, account by account; one without accounts is an asset by itself."""
     for wallet in page.fob_list:
@@ -79,17 +101,15 @@ def found_payment_accounts(page: PaymentAccounts) -> Iterator[Found]:
     """The payment accounts of one page."""
     for account in page.account_list:
         if account.is_consent:
-            yield Found(_payment_account(account))
+            yield Found(_payment_account(account), (Detail("EF12", {"sub_key": account.sub_key}, PaymentMethods, with_methods),))
 
 
-def with_balance(asset: CollectedAsset, answer: WalletBalance) -> CollectedAsset:
-    more = details(
-        charge_balance_amt=answer.charge_balance_amt,
-        reserve_balance_amt=answer.reserve_balance_amt,
-        reserve_due_amt=answer.reserve_due_amt,
-        exp_due_amt=answer.exp_due_amt,
-    )
-    return with_more(asset, more, balance(answer.total_balance_amt))
+def with_charges(asset: CollectedAsset, answer: Charges) -> CollectedAsset:
+    return with_more(asset, details(charges=answer.charge_list or None))
+
+
+def with_methods(asset: CollectedAsset, answer: PaymentMethods) -> CollectedAsset:
+    return with_more(asset, details(methods=answer.pay_list or None))
 
 
 def _wallet(wallet: Wallet, account_id: str) -> Found:
@@ -98,12 +118,13 @@ def _wallet(wallet: Wallet, account_id: str) -> Found:
         kind=AssetKind.PREPAID,
         name=wallet.fob_name,
         number_masked=masked(account_id),
-        status=IN_USE,
+        status=Status.ACTIVE,
         balance=None,
         details=details(reg_date=wallet.reg_date, limit_amt=wallet.limit_amt, is_charge=wallet.is_charge),
     )
     named = {"fob_id": wallet.fob_id, **({"account_id": account_id} if account_id else {})}
-    return Found(asset, (Detail("EF02", named, WalletBalance, with_balance),))
+    left, charge = Detail("EF02", named, PrepaidBalance, with_balance), Detail("EF03", named, Charges, with_charges)
+    return Found(asset, (left, charge) if wallet.is_charge else (left,))
 
 
 def _payment_account(account: PaymentAccount) -> CollectedAsset:
@@ -112,7 +133,7 @@ def _payment_account(account: PaymentAccount) -> CollectedAsset:
         kind=AssetKind.PAID,
         name=PAYMENT_ACCOUNT,
         number_masked=masked(account.account_id),
-        status=IN_USE,
+        status=Status.ACTIVE,
         balance=None,
         details=details(reg_date=account.reg_date, is_pay=account.is_pay),
     )

@@ -1,21 +1,41 @@
-"""Insurers: policies (IS01), then for each its terms (IS02) and its premium (IS05). RULE: pure.
+"""Insurers: policies (IS01) with terms, contracts, cars, premium, coverages (IS02 to IS05, IS08); policy loans (IS11), pensions (IR01).
 
-A policy has no balance: what it pays out (`face_amt`) and what it costs (`pay_amt`) are details. Names of insured people are not read.
+A policy has no balance: what it pays out (`face_amt`) and what it costs (`pay_amt`) are details. Names of insured people are not read;
+who is insured is a number, and each has contracts (IS03). RULE: pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
 
 from msgspec import Struct
 
 from backend.events import AssetKind
 from backend.providers.contract import CollectedAsset
-from backend.providers.payloads import MOST_ROWS, Amount, Code, Currency, Day, Identifier, Page, Text, details, masked, named
+from backend.providers.industries import irp
+from backend.providers.industries.loans import Account, LoanDetail, account_asset, with_facts, with_loan
+from backend.providers.payloads import (
+    MOST_ROWS,
+    Amount,
+    Code,
+    Count,
+    Currency,
+    Day,
+    Identifier,
+    Number,
+    Page,
+    Status,
+    Text,
+    details,
+    facts,
+    masked,
+    named,
+)
 from backend.providers.reading import Detail, Found, Listing, with_more
 
-STATUSES = {"02": "active", "04": "lapsed"}
+STATUSES = {"02": Status.ACTIVE, "04": Status.LAPSED}
+CAR = "15"  # insu_type of the policies that IS04 knows
 
 
 class Policy(Struct, frozen=True, kw_only=True):
@@ -34,6 +54,13 @@ class Policies(Page, frozen=True, kw_only=True):
     insu_list: Annotated[tuple[Policy, ...], MOST_ROWS]
 
 
+class Insured(Struct, frozen=True, kw_only=True):
+    """One row of IS02's list, without the name."""
+
+    insured_no: Identifier
+    is_primary: bool | None = None
+
+
 class Terms(Page, frozen=True, kw_only=True):
     """Answer of IS02."""
 
@@ -45,6 +72,45 @@ class Terms(Page, frozen=True, kw_only=True):
     is_variable: bool | None = None
     is_universal: bool | None = None
     is_loanable: bool | None = None
+    pension_rcv_start_date: Day | None = None
+    pension_rcv_cycle: Code | None = None
+    insured_list: Annotated[tuple[Insured, ...], MOST_ROWS] = ()
+
+
+class Contract(Struct, frozen=True, kw_only=True):
+    """One row of IS03: the main contract, or a rider."""
+
+    contract_name: Text
+    contract_status: Code | None = None
+    contract_exp_date: Day | None = None
+    contract_face_amt: Amount | None = None
+    currency_code: Currency | None = None
+    is_required: bool | None = None
+
+
+class Contracts(Page, frozen=True, kw_only=True):
+    """Answer of IS03."""
+
+    contract_list: Annotated[tuple[Contract, ...], MOST_ROWS]
+
+
+class InsuredCar(Struct, frozen=True, kw_only=True):
+    """One row of IS04."""
+
+    car_number: Number | None = None
+    car_insu_type: Code | None = None
+    car_name: Text | None = None
+    start_date: Day | None = None
+    end_date: Day | None = None
+    is_own_dmg_coverage: bool | None = None
+    self_pay_rate: Code | None = None
+    self_pay_amt: Amount | None = None
+
+
+class InsuredCars(Page, frozen=True, kw_only=True):
+    """Answer of IS04."""
+
+    car_insu_list: Annotated[tuple[InsuredCar, ...], MOST_ROWS]
 
 
 class Premium(Page, frozen=True, kw_only=True):
@@ -53,50 +119,103 @@ class Premium(Page, frozen=True, kw_only=True):
     pay_amt: Amount | None = None
     pay_due: Code | None = None
     pay_cycle: Code | None = None
+    pay_cnt: Count | None = None
+    pay_org_code: Code | None = None
     pay_date: Code | None = None
     pay_end_date: Day | None = None
     is_auto_pay: bool | None = None
 
 
-def found(page: Policies) -> Iterator[Found]:
+class Coverage(Struct, frozen=True, kw_only=True):
+    """One row of IS08, without whom it covers."""
+
+    coverage_name: Text
+    coverage_code: Code | None = None
+    coverage_amt: Amount | None = None
+    status: Code | None = None
+    start_date: Day | None = None
+    end_date: Day | None = None
+
+
+class Coverages(Page, frozen=True, kw_only=True):
+    """Answer of IS08."""
+
+    coverage_list: Annotated[tuple[Coverage, ...], MOST_ROWS]
+
+
+class PolicyLoans(Page, frozen=True, kw_only=True):
+    """Answer of IS11."""
+
+    loan_list: Annotated[tuple[Account, ...], MOST_ROWS]
+
+
+class PolicyLoanTerms(Page, frozen=True, kw_only=True):
+    """Answer of IS12."""
+
+    loan_start_date: Day | None = None
+    loan_exp_date: Day | None = None
+    repay_method: Code | None = None
+    repay_date: Code | None = None
+    repay_org_code: Code | None = None
+    repay_account_num: Number | None = None
+    insu_num: Number | None = None
+
+
+def found_policies(page: Policies) -> Iterator[Found]:
     """The policies of one page."""
     for policy in page.insu_list:
         if policy.is_consent:
-            named_so = {"insu_num": policy.insu_num}
-            yield Found(_asset(policy), (Detail("IS02", named_so, Terms, with_terms), Detail("IS05", named_so, Premium, with_premium)))
+            yield Found(_policy(policy), _wanted(policy))
+
+
+def found_loans(page: PolicyLoans) -> Iterator[Found]:
+    """The loans of one page."""
+    for account in page.loan_list:
+        if account.is_consent:
+            terms = Detail("IS12", account.named, PolicyLoanTerms, with_facts)
+            owed = Detail("IS13", account.named, LoanDetail, with_loan)
+            yield Found(account_asset(account, AssetKind.LOAN), (owed, terms))
 
 
 def with_terms(asset: CollectedAsset, answer: Terms) -> CollectedAsset:
-    return with_more(
-        asset,
-        details(
-            issue_date=answer.issue_date,
-            exp_date=answer.exp_date,
-            face_amt=answer.face_amt,
-            currency_code=answer.currency_code,
-            is_renewable=answer.is_renewable,
-            is_variable=answer.is_variable,
-            is_universal=answer.is_universal,
-            is_loanable=answer.is_loanable,
-        ),
+    return with_more(asset, facts(answer, "insured_list"))
+
+
+def with_cars(asset: CollectedAsset, answer: InsuredCars) -> CollectedAsset:
+    return with_more(asset, details(cars=answer.car_insu_list))
+
+
+def with_coverages(asset: CollectedAsset, answer: Coverages) -> CollectedAsset:
+    return with_more(asset, details(coverages=answer.coverage_list))
+
+
+def _wanted(policy: Policy) -> tuple[Detail[Any], ...]:
+    known = {"insu_num": policy.insu_num}
+
+    def contracts(terms: Terms) -> Iterator[Detail[Any]]:
+        for insured in terms.insured_list:
+            yield Detail("IS03", {**known, "insured_no": insured.insured_no}, Contracts, _with_contracts_of(insured))
+
+    return (
+        Detail("IS02", known, Terms, with_terms, contracts),
+        Detail("IS05", known, Premium, with_facts),
+        Detail("IS08", known, Coverages, with_coverages),
+        *((Detail("IS04", known, InsuredCars, with_cars),) if policy.insu_type == CAR else ()),
     )
 
 
-def with_premium(asset: CollectedAsset, answer: Premium) -> CollectedAsset:
-    return with_more(
-        asset,
-        details(
-            pay_amt=answer.pay_amt,
-            pay_due=answer.pay_due,
-            pay_cycle=answer.pay_cycle,
-            pay_date=answer.pay_date,
-            pay_end_date=answer.pay_end_date,
-            is_auto_pay=answer.is_auto_pay,
-        ),
-    )
+def _with_contracts_of(insured: Insured) -> Callable[[CollectedAsset, Contracts], CollectedAsset]:
+    """The answers for several people come in any order; what is shown has one."""
+
+    def with_contracts(asset: CollectedAsset, answer: Contracts) -> CollectedAsset:
+        new = [facts(insured) | facts(each) for each in answer.contract_list]
+        known = [each for each in asset.details.get("contracts", ()) if each["insured_no"] != insured.insured_no]
+        return with_more(asset, details(contracts=sorted([*known, *new], key=lambda each: str(each["insured_no"]))))
+
+    return with_contracts
 
 
-def _asset(policy: Policy) -> CollectedAsset:
+def _policy(policy: Policy) -> CollectedAsset:
     return CollectedAsset(
         key=f"insurance:{policy.insu_num}",
         kind=AssetKind.INSURANCE,
@@ -108,4 +227,4 @@ def _asset(policy: Policy) -> CollectedAsset:
     )
 
 
-LISTINGS = (Listing("IS01", Policies, found),)
+LISTINGS = (Listing("IS01", Policies, found_policies), Listing("IS11", PolicyLoans, found_loans, optional=True), irp.LISTING)

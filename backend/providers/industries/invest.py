@@ -1,4 +1,4 @@
-"""Securities firms: accounts (IV01), then for each its cash (IV02) and its products (IV04, in pages). RULE: pure.
+"""Securities firms: accounts (IV01), for each its cash (IV02) and its products (IV04, in pages), pensions (IV05, IR01). RULE: pure.
 
 An account is worth its cash plus what its products are worth, in won. The balance is shown once both are known; before that, and in
 other currencies, the parts are in the details.
@@ -14,6 +14,8 @@ from msgspec import Struct
 
 from backend.events import AssetKind
 from backend.providers.contract import CollectedAsset
+from backend.providers.industries import irp
+from backend.providers.industries.loans import with_facts
 from backend.providers.payloads import (
     MOST_ROWS,
     WON,
@@ -23,16 +25,16 @@ from backend.providers.payloads import (
     Day,
     Identifier,
     Page,
+    Status,
     Text,
     balance,
     details,
+    facts,
     masked,
-    plain,
 )
 from backend.providers.reading import Detail, Found, Listing, with_more
 
 PENSION = "105"
-IN_USE = "active"
 
 
 class Account(Struct, frozen=True, kw_only=True):
@@ -45,6 +47,8 @@ class Account(Struct, frozen=True, kw_only=True):
     issue_date: Day | None = None
     is_tax_benefits: bool | None = None
     is_cma: bool | None = None
+    is_stock_trans: bool | None = None
+    is_account_link: bool | None = None
 
 
 class Accounts(Page, frozen=True, kw_only=True):
@@ -88,27 +92,33 @@ class Products(Page, frozen=True, kw_only=True):
     base_date: Day | None = None
 
 
+class PensionTerms(Page, frozen=True, kw_only=True):
+    """Answer of IV05."""
+
+    issue_date: Day | None = None
+    paid_in_amt: Amount | None = None
+    withdrawal_amt: Amount | None = None
+    last_paid_in_date: Day | None = None
+    rcv_amt: Amount | None = None
+    pension_rcv_start_date: Day | None = None
+
+
 def found(page: Accounts) -> Iterator[Found]:
     """The accounts of one page."""
     for account in page.account_list:
         if account.is_consent:
-            named = {"account_num": account.account_num}
-            yield Found(_asset(account), (Detail("IV02", named, Cash, with_cash), Detail("IV04", named, Products, with_products)))
+            yield Found(_asset(account), _wanted(account))
 
 
 def with_cash(asset: CollectedAsset, answer: Cash) -> CollectedAsset:
     """The won part counts; every part is in `cash` when there are others."""
     won = [row for row in answer.basic_list if row.currency_code == WON]
+    parts = [details(currency=row.currency_code, amount=row.withholdings_amt) | _credit(row) for row in answer.basic_list]
     more = details(
         cash_amt=sum((row.withholdings_amt for row in won), Decimal(0)),
-        credit_loan_amt=won[0].credit_loan_amt if won else None,
-        mortgage_amt=won[0].mortgage_amt if won else None,
-        avail_balance=won[0].avail_balance if won else None,
-        cash=[{"currency": row.currency_code, "amount": plain(row.withholdings_amt)} for row in answer.basic_list]
-        if len(won) < len(answer.basic_list)
-        else None,
+        cash=parts if len(won) < len(parts) else None,
     )
-    return _valued(with_more(asset, more))
+    return _valued(with_more(asset, more | (_credit(won[0]) if won else {})))
 
 
 def with_products(asset: CollectedAsset, answer: Products) -> CollectedAsset:
@@ -116,8 +126,18 @@ def with_products(asset: CollectedAsset, answer: Products) -> CollectedAsset:
     worth = Decimal(asset.details.get("eval_amt", 0)) + sum(
         (each.eval_amt for each in answer.prod_list if each.currency_code == WON), Decimal(0)
     )
-    products = [*asset.details.get("products", ()), *(_product(each) for each in answer.prod_list)]
+    products = (*asset.details.get("products", ()), *answer.prod_list)
     return _valued(with_more(asset, details(base_date=answer.base_date, eval_amt=worth, products=products)))
+
+
+def _wanted(account: Account) -> tuple[Detail[Any], ...]:
+    known = {"account_num": account.account_num}
+    cash, products = Detail("IV02", known, Cash, with_cash), Detail("IV04", known, Products, with_products)
+    return (cash, products, Detail("IV05", known, PensionTerms, with_facts)) if account.account_type == PENSION else (cash, products)
+
+
+def _credit(row: CashRow) -> dict[str, Any]:
+    return facts(row, "withholdings_amt", "currency_code")
 
 
 def _valued(asset: CollectedAsset) -> CollectedAsset:
@@ -127,33 +147,16 @@ def _valued(asset: CollectedAsset) -> CollectedAsset:
     return with_more(asset, {}, balance(Decimal(known["cash_amt"]) + Decimal(known["eval_amt"])))
 
 
-def _product(product: Product) -> dict[str, Any]:
-    return details(
-        prod_name=product.prod_name,
-        prod_type=product.prod_type,
-        prod_code=product.prod_code,
-        purchase_amt=product.purchase_amt,
-        holding_num=product.holding_num,
-        eval_amt=plain(product.eval_amt),
-        currency_code=product.currency_code,
-    )
-
-
 def _asset(account: Account) -> CollectedAsset:
     return CollectedAsset(
         key=f"account:{account.account_num}",
         kind=AssetKind.PENSION if account.account_type == PENSION else AssetKind.INVESTMENT,
         name=account.account_name,
         number_masked=masked(account.account_num),
-        status=IN_USE,
+        status=Status.ACTIVE,
         balance=None,
-        details=details(
-            account_type=account.account_type,
-            issue_date=account.issue_date,
-            is_tax_benefits=account.is_tax_benefits,
-            is_cma=account.is_cma,
-        ),
+        details=facts(account, "account_num", "account_name", "is_consent"),
     )
 
 
-LISTINGS = (Listing("IV01", Accounts, found),)
+LISTINGS = (Listing("IV01", Accounts, found), irp.LISTING)

@@ -12,10 +12,10 @@ from msgspec import Struct
 
 from backend.events import AssetKind
 from backend.providers.contract import CollectedAsset
-from backend.providers.payloads import MOST_ROWS, Amount, Code, Day, Identifier, Page, Text, details, masked, named
+from backend.providers.payloads import MOST_ROWS, Amount, Code, Day, Identifier, Page, Status, Text, details, masked, named
 from backend.providers.reading import Detail, Found, Listing, with_more
 
-STATUSES = {"01": "active", "03": "closed"}
+STATUSES = {"01": Status.ACTIVE, "03": Status.CLOSED}
 CONTRACT = "통신 서비스"  # the standard gives a contract no name
 
 
@@ -58,11 +58,10 @@ def found(page: Contracts) -> Iterator[Found]:
 
 def with_bills(asset: CollectedAsset, answer: Bills) -> CollectedAsset:
     """Newest bill first."""
-    bills = sorted(answer.charge_list, key=lambda bill: bill.charge_month, reverse=True)
+    bills = tuple(sorted(answer.charge_list, key=lambda bill: bill.charge_month, reverse=True))
     if not bills:
         return asset
-    shown = [details(charge_month=bill.charge_month, charge_amt=bill.charge_amt, charge_date=bill.charge_date) for bill in bills]
-    return with_more(asset, details(charge_amt=bills[0].charge_amt, charge_month=bills[0].charge_month, bills=shown))
+    return with_more(asset, details(charge_amt=bills[0].charge_amt, charge_month=bills[0].charge_month, bills=bills))
 
 
 def _asset(contract: Contract) -> CollectedAsset:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 
 from backend.clock import KST, Clock
 from backend.providers.api_codes import APIS, Api, by_path
 from backend.providers.contract import ApiType, Provider
 from backend.providers.sandbox.bounded import Bounded
 from backend.providers.sandbox.catalogue import CATALOGUE
-from backend.providers.sandbox.figures import Period
+from backend.providers.sandbox.figures import Period, day_of
 from backend.providers.sandbox.people import PAGE, Asked, Detail, Fields, Holding, Listing, People, Trait, trait_of
 from backend.providers.sandbox.steering import Behaviour, Rule
 from backend.providers.sandbox.tokens import Grant, Kind, Tokens
@@ -126,14 +126,12 @@ class DataApis:
     def _tell(self, api: Api, request: Request, params: dict[str, str], behaviour: Behaviour, user: str, now: datetime) -> Answer:
         resource = CATALOGUE[self.provider.industry][api.code]
         if isinstance(resource, Listing):
-            holdings = self._others(user, api.code)
-            about, rows = self.people.person(self.provider.org_code, user), [{**each.ref, **each.entry} for each in holdings]
-            modified = max((each.modified for each in holdings), default=about.modified)
+            rows = [{**each.ref, **each.entry} for each in self._others(user, api.code)]
+            about = self.people.person(self.provider.org_code, user).on(now.date())
         else:
-            about, rows = self._asset(resource, request, params, user), []
-            modified = about.modified
+            about, rows = self._asset(resource, request, params, user).on(now.date()), []
         self._check_schedule(request, params, behaviour, (user, api.code, *about.ref.values()), now)
-        if "next_page" not in params and is_unchanged(modified, params.get("search_timestamp", "0")):
+        if "next_page" not in params and is_unchanged(f"{about.figures.since}000000", params.get("search_timestamp", "0")):
             return says(Rsp.UP_TO_DATE)
         body: Fields = {"search_timestamp": f"{now:%Y%m%d%H%M%S}"} if api.is_timestamped and "next_page" not in params else {}
         if isinstance(resource, Listing):
@@ -209,7 +207,7 @@ def _period(api: Api, params: dict[str, str], api_type: ApiType, now: datetime) 
     if first is None or last is None:
         return Period(now.date(), now.date())
     try:
-        period = Period(_day(first), _day(last))
+        period = Period(day_of(first), day_of(last))
     except ValueError:
         raise refuse(Rsp.BAD_PARAMETER, "period") from None
     if period.first > period.last:
@@ -226,7 +224,3 @@ def _longest(api: Api, api_type: ApiType) -> timedelta:
     if api_type is ApiType.SCHEDULED:
         return timedelta(days=93 if api.code in _THREE_MONTHS or "from_month" in api.params else 31)
     return _FIVE_YEARS if api_type is ApiType.USER_SEARCH else _ONE_YEAR
-
-
-def _day(value: str) -> date:
-    return datetime.strptime(value, "%Y%m%d").date()  # noqa: DTZ007  (a calendar day)

@@ -16,12 +16,13 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from backend.clock import Clock
+from backend.providers.outcomes import OAuthError
 from backend.providers.sandbox.bounded import Bounded
 from backend.providers.sandbox.options import SandboxOptions
 from backend.providers.sandbox.signatures import Signer
 from backend.providers.sandbox.steering import CaBehaviour, CaMode
 from backend.providers.sandbox.tokens import Kind, Tokens, user_of
-from backend.providers.sandbox.wire import Answer, OAuthError, Request, Rsp, ok, refuse, refuse_oauth
+from backend.providers.sandbox.wire import Answer, Request, Rsp, ok, refuse, refuse_oauth
 
 TOKEN = "/oauth/2.0/token"
 SIGN_REQUEST = "/v1/ca/sign_request"

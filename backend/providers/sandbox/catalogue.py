@@ -29,13 +29,17 @@ _CHARGE = (
     "card_id={card_id}, paid_dtime={approved_dtime}, trans_no={approved_num}, paid_amt={approved_amt}, currency_code=KRW, "
     "merchant_name={merchant_name}, merchant_regno={merchant_regno}, credit_fee_amt=0.00, prod_type=01"
 )
+_REVOLVING = (
+    "req_date=@2024-2025, end_date=@2029-2030, min_pay_rate=10.000, min_pay_amt=$lump, agreed_pay_rate=30.000, agreed_pay_amt=$lump, "
+    "remained_amt=$lump + monthly"
+)
 _DUE = "seqno=0001, charge_amt={total}, charge_day=14, charge_month={month}, paid_out_date={month}14"
 
 _FILE = tomllib.loads(Path(__file__).with_name("catalogue.toml").read_text("utf-8"))
-_LANGUAGE = Language(_FILE.pop("facts"), _FILE.pop("texts"))
+_LANGUAGE = Language(_FILE.pop("facts"), _FILE.pop("moving"), _FILE.pop("texts"))
 _ENTRIES = msgspec.convert(_FILE, dict[str, dict[str, Entry]])
 _overdraft, _deposit, _foreign = map(_LANGUAGE.writer, (_OVERDRAFT, _DEPOSIT, _FOREIGN))
-_approval, _charge, _due = map(_LANGUAGE.writer, (_APPROVAL, _CHARGE, _DUE))
+_approval, _charge, _due, _revolving = map(_LANGUAGE.writer, (_APPROVAL, _CHARGE, _DUE, _REVOLVING))
 
 
 def _account(plain: Holding, making: Making) -> Holding:
@@ -72,18 +76,29 @@ def _bills(asked: Asked) -> list[Fields]:
     return [_due(asked.holding.figures, {"month": month, "total": money(total)}) for month, total in totals.items() if total]
 
 
-_ROWS: dict[str, Callable[[Asked], list[Fields]]] = {
+def _revolvings(asked: Asked) -> list[Fields]:
+    """Of those whose CD23 says that they pay a part only."""
+    figures = asked.holding.figures
+    return [_revolving(figures, {})] if asked.others("CD01") and figures.pick("is_revolving", ("true", "false")) == "true" else []
+
+
+_TOLD: dict[str, Callable[[Asked], Fields | list[Fields]]] = {
     "deposit": _deposit_rows,
     "approvals": lambda asked: _approved(asked.holding, asked.period),
     "bills": _bills,
     "bill": lambda asked: _charged(asked, asked.params["charge_month"]),
+    "revolving": _revolvings,
+    "loans": lambda asked: {
+        "is_loan_short_term": "true" if asked.others("CD32") else "false",
+        "is_loan_long_term": "true" if asked.others("CD33") else "false",
+    },
     "none": lambda _: [],
 }
 
 
 def _resource(entry: Entry) -> Resource:
-    if entry.by in _ROWS:
-        return Detail(of=entry.of or None, kinds=entry.kinds, stem=entry.stem, tell=_ROWS[entry.by])
+    if entry.by in _TOLD:
+        return Detail(of=entry.of or None, kinds=entry.kinds, stem=entry.stem, tell=_TOLD[entry.by])
     made = _LANGUAGE.resource(entry)
     if entry.by == "account" and isinstance(made, Listing):
         plain = made.make

@@ -1,14 +1,14 @@
-"""Invented figures that depend on nothing but their names: the same person owns the same things in every run.
+"""Invented figures that depend on nothing but their names and the day: the same person owns the same things in every run.
 
-`Figures("moa", "A1MOABK001", "alice").number("balance", 1, 9)` is one number for ever. RULE: no clock, no randomness, no state.
-All money is whole won, written with two decimals.
+`Figures("moa", "A1MOABK001", "alice").number("balance", 1, 9)` is one number for ever. What moves (`specs.py`) moves on three days of each
+month, the same for all that a person has at one provider. RULE: no clock, no randomness, no state. All money is whole won.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from datetime import date
+from datetime import date, timedelta
 from typing import TypeVar
 
 from msgspec import Struct
@@ -17,16 +17,31 @@ T = TypeVar("T")
 
 
 class Figures:
-    """Draws under a common name."""
+    """Draws under a common name, as they are on one day."""
 
-    __slots__ = ("_name",)
+    __slots__ = ("_day", "_name", "_root")
 
-    def __init__(self, *names: str) -> None:
-        self._name = "\0".join(names)
+    def __init__(self, *names: str, root: Figures | None = None, day: date = date.min) -> None:
+        self._name, self._root, self._day = "\0".join(names), root or self, day
 
     def under(self, *names: str) -> Figures:
-        """Draws that have nothing to do with ours."""
-        return Figures(self._name, *names)
+        """Draws that have nothing to do with ours but the days of change."""
+        return Figures(self._name, *names, root=self._root, day=self._day)
+
+    def on(self, day: date) -> Figures:
+        """The same on another day."""
+        return Figures(self._name, root=self._root, day=day)
+
+    @property
+    def changes(self) -> tuple[int, int, int]:
+        """The days of each month on which something moves."""
+        first = self._root.number("changes", 1, 8)
+        return first, first + 10, first + 20
+
+    @property
+    def since(self) -> str:
+        """DATE since when everything is as it is on this day."""
+        return next(Period(self._day - timedelta(days=31), self._day).days(*self.changes))
 
     def number(self, name: str, least: int, most: int) -> int:
         """A whole number, both ends included."""
@@ -48,6 +63,11 @@ class Figures:
 def money(won: int) -> str:
     """F(18,3) with two decimals."""
     return f"{won}.00"
+
+
+def day_of(text: str) -> date:
+    """Of a DATE. ValueError: it is none."""
+    return date(int(text[:4]), int(text[4:6]), int(text[6:]))
 
 
 class Period(Struct, frozen=True):

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from backend.clock import Clock
 from backend.providers.contract import Provider
+from backend.providers.outcomes import OAuthError
 from backend.providers.sandbox.asking import DataApis, endpoint
 from backend.providers.sandbox.ca import PATHS as CA_PATHS
 from backend.providers.sandbox.ca import CertificationAuthority
@@ -26,7 +27,7 @@ from backend.providers.sandbox.latency import Latency
 from backend.providers.sandbox.options import SandboxOptions
 from backend.providers.sandbox.steering import Behaviour, CaMode, Mode, Steering
 from backend.providers.sandbox.tokens import Tokens
-from backend.providers.sandbox.wire import Answer, OAuthError, Refusal, Request, Rsp, refuse, says
+from backend.providers.sandbox.wire import Answer, Refusal, Request, Rsp, refuse, says
 
 _ORG_CODE = re.compile(r"/([A-Za-z0-9]{10})(/.*)")
 _RETRY_AFTER = 2  # seconds

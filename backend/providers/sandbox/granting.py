@@ -17,11 +17,12 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from backend.clock import KST, Clock
 from backend.providers.api_codes import FULL_SCOPES
 from backend.providers.contract import Provider
+from backend.providers.outcomes import OAuthError
 from backend.providers.sandbox.ca import CertificationAuthority, check_client
 from backend.providers.sandbox.options import SandboxOptions
 from backend.providers.sandbox.signatures import BadSignature, identity_of, verified
 from backend.providers.sandbox.tokens import Kind, Tokens, user_of
-from backend.providers.sandbox.wire import Answer, OAuthError, Request, Rsp, refuse_oauth, says
+from backend.providers.sandbox.wire import Answer, Request, Rsp, refuse_oauth, says
 
 TOKEN = "/oauth/2.0/token"
 REVOKE = "/oauth/2.0/revoke"

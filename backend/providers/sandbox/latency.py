@@ -1,6 +1,6 @@
 """How long an answer takes: log-normal, given by its p50 and p99, as measured services are.
 
-The defaults are calibrated: for an ordinary person, one after the other, the CA's three calls and then token, lists and main details of
+The defaults are calibrated: for an ordinary person, one after the other, the CA's three calls and then token, lists, basics and details of
 ten providers take 3.3 s on average (`tests/sandbox/test_latency.py` computes it). RULE but for the generator that is handed in.
 """
 
@@ -51,13 +51,13 @@ SLOW = Latency(3000.0, 3000.0)  # mode `slow` when no latency is given
 
 CA = Latency(70.0, 245.0)
 _P50: dict[Industry, float] = {
-    Industry.BANK: 59.0,
-    Industry.CARD: 47.0,
-    Industry.INVEST: 53.0,
-    Industry.INSU: 73.0,
-    Industry.EFIN: 30.0,
-    Industry.CAPITAL: 65.0,
-    Industry.TELECOM: 61.0,
+    Industry.BANK: 29.0,
+    Industry.CARD: 29.0,
+    Industry.INVEST: 29.0,
+    Industry.INSU: 29.0,
+    Industry.EFIN: 29.0,
+    Industry.CAPITAL: 43.0,
+    Industry.TELECOM: 48.0,
 }
 _SPREAD = (1.0, 0.7, 1.35, 1.1)  # providers of one industry differ
 _TAIL = 3.5  # p99 / p50

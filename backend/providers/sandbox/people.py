@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import date
 from enum import StrEnum
 from typing import Any, cast
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from backend.events import Industry
 from backend.providers.sandbox.bounded import Bounded
@@ -51,9 +53,13 @@ class Holding(Struct, frozen=True, kw_only=True):
     ref: Fields  # the request parameters that name it: {"account_num": …, "seqno": …}
     entry: Fields  # how its list shows it, beside `ref`
     kind: str = ""  # the standard's type code
-    modified: str  # DTIME of the last change, in KST
     is_closed: bool = False
     is_minus: bool = False
+    has_many: bool = False  # rows, where its details have rows
+
+    def on(self, day: date) -> Holding:
+        """As it is on a day."""
+        return replace(self, figures=self.figures.on(day))
 
 
 class Making(Struct, frozen=True):
@@ -70,9 +76,9 @@ class Making(Struct, frozen=True):
 
     def holding(self, ref: Fields, entry: Fields, *, kind: str = "", is_minus: bool = False) -> Holding:
         """The asset."""
-        modified = f"{self.figures.day('modified', 2025, 2025)}{self.figures.number('hour', 9, 17):02}0000"
+        has_many = self.trait is Trait.MANY_PAGES and self.number == 0
         return Holding(
-            figures=self.figures, ref=ref, entry=entry, kind=kind, modified=modified, is_closed=self.is_closed, is_minus=is_minus
+            figures=self.figures, ref=ref, entry=entry, kind=kind, is_closed=self.is_closed, is_minus=is_minus, has_many=has_many
         )
 
 

@@ -3,18 +3,19 @@
 A spec is `name=value, name=value`. Values: `$fact` money, `%fact` a bare number (both take `a + b`, `a - b`, `a * b`, left to right),
 `@2012-2024` a day, `2.90..8.90` a rate, `a|b` one of them, `03/02` incoming / outgoing or open / closed, `#9` nine digits, `{word}` a
 word of the row, of the asset or of the request; anything else stands for itself. `stem:=a=1; b=2` is a list of one row, with its count.
-Everything is drawn from the asset's own figures. RULE: pure.
+Everything is drawn from the asset's own figures on the day that is asked for. RULE: pure.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
 
 from msgspec import Struct
 
-from backend.providers.sandbox.figures import Figures, money
-from backend.providers.sandbox.people import Asked, Detail, Fields, Holding, Listing, Making, Resource
+from backend.providers.sandbox.figures import Figures, day_of, money
+from backend.providers.sandbox.people import MANY, Asked, Detail, Fields, Holding, Listing, Making, Resource
 
 Words = Mapping[str, str]
 Facts = Mapping[str, tuple[int, int, int]]
@@ -52,10 +53,11 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Language:
-    """Reads specs. `facts`: what can be drawn (least, most, step); `texts`: what `<name>` stands for."""
+    """Reads specs. `facts`: what can be drawn (least, most, step); `moving`: by how many percent; `texts`: what `<name>` stands for."""
 
-    def __init__(self, facts: Facts, texts: Mapping[str, str]) -> None:
+    def __init__(self, facts: Facts, moving: Mapping[str, int], texts: Mapping[str, str]) -> None:
         self._facts = facts
+        self._moving = moving
         self._texts = texts
 
     def fact(self, figures: Figures, name: str) -> int:
@@ -113,6 +115,7 @@ class Language:
             kind = entry.first if entry.first and making.number == 0 else figures.pick("kind", tuple(names)) if names else ""
             name = figures.pick("name", names[kind].split("|")) if names else ""
             words = {"number": making.unique(12), "kind": kind, "name": name, "way": "out" if making.is_closed else "in"}
+            words["date"] = figures.day("date", 2024, 2025)
             return making.holding(ref(figures, words), spec(figures, words), kind=kind)
 
         return Listing(stem=entry.stem, make=make, ordinary=entry.count, is_main=entry.main, has_reg_date=entry.reg_date)
@@ -121,20 +124,33 @@ class Language:
         """The figures and words of each row."""
         figures = asked.holding.figures
         if entry.months:
-            yield from ((figures, {"month": month}) for month in asked.period.months())
+            yield from ((figures.on(day_of(f"{month}28")), {"month": month}) for month in asked.period.months())
         elif entry.days:
-            yield from ((figures, {"day": day, "month": day[:6]}) for day in asked.period.days(*entry.days))
+            yield from ((figures.on(day_of(day)), {"day": day, "month": day[:6]}) for day in asked.period.days(*entry.days))
         elif entry.some:
-            yield from ((figures.under(f"row {n}"), {}) for n in range(figures.number(entry.stem, *entry.some)))
+            count = MANY if asked.holding.has_many else figures.number(entry.stem, *entry.some)
+            yield from ((figures.under(f"row {n}"), {}) for n in range(count))
         elif entry.balance:
-            today = self.fact(figures, entry.overdrawn if asked.holding.is_minus else entry.balance)
-            yield from ((figures, words) for words in _movements(asked, today))
+            yield from self._movements(asked, entry.overdrawn if asked.holding.is_minus else entry.balance)
         else:
             yield figures, {}
 
+    def _movements(self, asked: Asked, balance: str) -> Iterator[tuple[Figures, dict[str, str]]]:
+        """What came and went, the newest first: every balance follows from the movement before it."""
+        for day in asked.period.days(*asked.holding.figures.changes):
+            figures = asked.holding.figures.on(day_of(day))
+            after = self.fact(figures, balance)
+            moved = after - self.fact(figures.on(day_of(day) - timedelta(days=1)), balance)
+            words = {"day": day, "month": day[:6], "time": f"{day}093000", "no": f"{day}1", "memo": figures.pick(f"{day} memo", _MEMOS)}
+            if moved:
+                yield figures, {**words, "amount": money(abs(moved)), "after": money(after), "way": "in" if moved > 0 else "out"}
+
     def _drawn(self, figures: Figures, name: str) -> int:
         least, most, step = self._facts[name]
-        return figures.number(name, least // step, most // step) * step
+        steps, swing = figures.number(name, least // step, most // step), self._moving.get(name)
+        if swing:
+            steps += steps * figures.number(f"{name} {figures.since}", -swing, swing) // 100
+        return steps * step
 
     def _value(self, name: str, text: str) -> Callable[[Figures, Words], str]:
         """How one value is found."""
@@ -161,20 +177,3 @@ def words_of(asked: Asked) -> dict[str, str]:
     """What `{…}` may name: the asset's texts and the request's."""
     entry = {name: value for name, value in asked.holding.entry.items() if isinstance(value, str)}
     return {**asked.params, **entry, **asked.holding.ref}
-
-
-def _movements(asked: Asked, today: int) -> Iterator[dict[str, str]]:
-    """Three times a month an amount comes and goes again: today's balance follows from every movement before. Newest first."""
-    figures = asked.holding.figures
-    for day in asked.period.days(5, 15, 25):
-        amount = figures.number(day, 10, 900) * 1_000
-        common = {"day": day, "amount": money(amount)}
-        yield {
-            **common,
-            "time": f"{day}153000",
-            "no": f"{day}2",
-            "after": money(today),
-            "memo": figures.pick(f"{day} memo", _MEMOS),
-            "way": "out",
-        }
-        yield {**common, "time": f"{day}093000", "no": f"{day}1", "after": money(today + amount), "memo": "입금", "way": "in"}

@@ -14,6 +14,8 @@ from urllib.parse import parse_qsl
 import msgspec
 from msgspec import Struct
 
+from backend.providers.outcomes import OAuthError
+
 Body = dict[str, Any]
 T = TypeVar("T")
 
@@ -50,20 +52,6 @@ class Rsp(StrEnum):
     SYSTEM_FAILURE = "50001", "시스템장애"
     MAINTENANCE = "50008", "정기점검"
     OUT_OF_WINDOW = "50009", "정기적 전송 시간대가 아님"
-
-
-class OAuthError(StrEnum):
-    """`error` of the authorization endpoints (RFC 6749; standard, section 5)."""
-
-    INVALID_REQUEST = "invalid_request"
-    INVALID_CLIENT = "invalid_client"
-    INVALID_GRANT = "invalid_grant"
-    UNSUPPORTED_GRANT_TYPE = "unsupported_grant_type"
-    INVALID_SCOPE = "invalid_scope"
-    UNAUTHORIZED_USER = "unauthorized_user"
-    METHOD_NOT_ALLOWED = "method_not_allowed"
-    SERVER_ERROR = "server_error"
-    TEMPORARILY_UNAVAILABLE = "temporarily_unavailable"
 
 
 class Answer(Struct, frozen=True):
