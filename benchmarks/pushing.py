@@ -32,13 +32,16 @@ from benchmarks.arrivals import offsets, paced
 from benchmarks.companions import Companion, companion
 from benchmarks.costs import busy_percent, machine_ms
 from benchmarks.model import Aim, Benchmark, Column, Plan, Round, Samples, Statistic, Table, Variant
+from benchmarks.standing_in import LATENCY
 from benchmarks.systems import moa_up
 
 PROVIDER = "G1MOATC001"
 PEOPLE = 10  # who share the appends of a round
 ANSWERS = 8.0  # arrivals a second of what begins at a provider
+CONNECTIONS = 8  # to PostgreSQL, for the floor
 PATIENCE = 30.0  # seconds until everything that was sent must have come
 LOOK_SECONDS = 0.05
+UNCOUNTED = -1  # the number of an event that is not waited for
 TOKEN_LIFE = int(timedelta(hours=1).total_seconds())
 
 APPENDED, APPENDED_FLOOR = "append, ours", "append, floor"
@@ -69,6 +72,8 @@ def event_of(number: int) -> bytes:
     return orjson.dumps(event)
 
 
+Before = Callable[[str, int, bytes], Awaitable[object]]  # person, offset, event: what comes before an append
+
 # --- the stage -------------------------------------------------------------------------------------------------------
 
 
@@ -86,7 +91,7 @@ class Stage:
 
     settings: Settings
     feed: Feed
-    rows: asyncpg.Pool[asyncpg.Record]
+    commit: Before  # the floor's
     http: ClientSession
     client: Companion
     provider: Companion
@@ -111,21 +116,43 @@ async def stage() -> AsyncIterator[Stage]:
         valkey_url = need(settings, "valkey_url")
         valkey = connect(valkey_url, timeout=settings.valkey_timeout, pool=settings.valkey_pool)
         stack.push_async_callback(valkey.aclose)
-        rows = await stack.enter_async_context(asyncpg.create_pool(need(settings, "database_url"), min_size=8, max_size=8))
-        await rows.execute(_TABLE)
+        commit = await stack.enter_async_context(_committing(need(settings, "database_url")))
         http = await stack.enter_async_context(ClientSession(connector=TCPConnector(limit=0)))
         await _sign_at_once(http, settings)
         floor = await stack.enter_async_context(companion("benchmarks.floor", "--valkey", valkey_url))
         yield Stage(
             settings=settings,
             feed=Feed(redis=valkey, relayed=_nothing_waits),
-            rows=rows,
+            commit=commit,
             http=http,
             client=await stack.enter_async_context(companion("benchmarks.listening")),
             provider=provider,
             ours=Door(url=settings.api_url.replace("http", "ws", 1) + "/v1/events", token=_token(settings)),
             floor=Door(url=(await floor.ask(url=True))["url"], token=str),
         )
+
+
+@asynccontextmanager
+async def _committing(database_url: str) -> AsyncIterator[Before]:
+    """One statement that is its own transaction, prepared, over connections that nobody resets in between."""
+    async with AsyncExitStack() as stack:
+        free: asyncio.LifoQueue[asyncpg.Connection[asyncpg.Record]] = asyncio.LifoQueue()
+        for number in range(CONNECTIONS):
+            connection = await asyncpg.connect(database_url)
+            stack.push_async_callback(connection.close)
+            if not number:
+                await connection.execute(_TABLE)
+            await connection.execute(_COMMIT, "nobody", number, b"")
+            free.put_nowait(connection)
+
+        async def commit(person: str, offset: int, event: bytes) -> None:
+            connection = await free.get()
+            try:
+                await connection.execute(_COMMIT, person, offset, event)
+            finally:
+                free.put_nowait(connection)
+
+        yield commit
 
 
 def _free_port() -> int:
@@ -177,8 +204,12 @@ class Listening:
         """When each person first got a frame with these words."""
         return {person: moment for person, moment, text in reversed(self.heard) if words in text}
 
-    def numbered(self) -> dict[int, float]:
-        """When each numbered event came."""
+    async def all_numbered(self, count: int) -> dict[int, float]:
+        """When each numbered event came, once so many have. Raises TimeoutError."""
+        await self.until(lambda: len(self._numbered()) == count)
+        return self._numbered()
+
+    def _numbered(self) -> dict[int, float]:
         return {int(number): moment for _, moment, text in self.heard for number in _NUMBER.findall(text)}
 
 
@@ -198,30 +229,47 @@ def _people(each: Round, count: int) -> list[str]:
     return [f"push {each.plan.seed} {each.variant} {each.number} {number}" for number in range(count)]
 
 
-Before = Callable[[str, int, bytes], Awaitable[object]]  # person, offset, event: what comes before the append
-
-
-async def _appended(on: Stage, door: Door, each: Round, rate: float, before: Before | None = None) -> Samples:
+async def _appended(on: Stage, door: Door, each: Round) -> Samples:
     """Appends and hears them again."""
     people = _people(each, PEOPLE)
-    moments, counting = _moments(each, rate)
+    moments, counting = _moments(each, each.plan.rate)
     listening, busy = await _listening(on, door, people), machine_ms()
     began, ended = dict[int, float](), dict[int, float]()
 
     async def one(number: int) -> None:
-        person, offset, event = people[number % PEOPLE], number // PEOPLE + 1, event_of(number)
         began[number] = time.monotonic()
-        if before is not None:
-            await before(person, offset, event)
-        await on.feed.append(person, [(offset, event)])
+        await on.feed.append(people[number % PEOPLE], [(number // PEOPLE + 1, event_of(number))])
         ended[number] = time.monotonic()
 
     late = await paced(moments, one)
-    await listening.until(lambda: len(listening.numbered()) == len(moments))
-    came = listening.numbered()
+    came = await listening.all_numbered(len(moments))
     return {
         "time": [(came[number] - began[number]) * 1000 for number in counting],
         "call": [(ended[number] - began[number]) * 1000 for number in counting],
+        "late": [late[number] * 1000 for number in counting],
+        "busy": busy_percent(busy, machine_ms()),
+    }
+
+
+async def _committed(on: Stage, each: Round) -> Samples:
+    """Commits, appends, hears it again. The same goes before, uncounted, as the token's commit does in ours: nobody sleeps deeply."""
+    moments, counting = _moments(each, ANSWERS)
+    people = _people(each, len(moments))
+    listening, busy = await _listening(on, on.floor, people), machine_ms()
+    began = dict[int, float]()
+
+    async def one(number: int) -> None:
+        for offset, event in ((1, event_of(UNCOUNTED)), (2, event_of(number))):
+            began[number] = time.monotonic()
+            await on.commit(people[number], offset, event)
+            await on.feed.append(people[number], [(offset, event)])
+            if offset == 1:
+                await asyncio.sleep(LATENCY)
+
+    late = await paced(moments, one)
+    came = await listening.all_numbered(len(moments))
+    return {
+        "time": [(came[number] - began[number]) * 1000 for number in counting],
         "late": [late[number] * 1000 for number in counting],
         "busy": busy_percent(busy, machine_ms()),
     }
@@ -252,24 +300,18 @@ async def _answered(on: Stage, each: Round) -> Samples:
 
 
 async def _ours(on: Stage, each: Round) -> Samples:
-    return await _appended(on, on.ours, each, each.plan.rate)
+    return await _appended(on, on.ours, each)
 
 
 async def _floor(on: Stage, each: Round) -> Samples:
-    return await _appended(on, on.floor, each, each.plan.rate)
-
-
-async def _committed(on: Stage, each: Round) -> Samples:
-    async def commit(person: str, offset: int, event: bytes) -> None:
-        await on.rows.execute(_COMMIT, person, offset, event)
-
-    return await _appended(on, on.floor, each, ANSWERS, commit)
+    return await _appended(on, on.floor, each)
 
 
 # --- the page --------------------------------------------------------------------------------------------------------
 
 _P50, _P99, _MEAN, _COUNT = Statistic.P50, Statistic.P99, Statistic.MEAN, Statistic.COUNT
 _APPEND, _ANSWER = "From the append to the client", "From the provider's last byte to the client"
+_LATENCY = f"{LATENCY * 1000:.0f} ms"
 _LATE, _BUSY = Column("generator late p99", "late", _P99), Column("machine busy", "busy", _MEAN, "%")
 
 BENCHMARK: Benchmark[Stage] = Benchmark(
@@ -282,9 +324,10 @@ BENCHMARK: Benchmark[Stage] = Benchmark(
         f"**Append.** Each arrival appends one event to the feed of one of {PEOPLE} people, by the feed's own script, from this process; "
         "time runs from the beginning of that call. The floor's server does nothing but read Valkey's pub/sub with a bare reader and "
         "write each event as one frame. How long the call itself took stands beside it: the client may have the event before it returns.",
-        f"**Answer.** {ANSWERS:g} people a second register at one provider; it stands in for a real one, answers after 30 ms, and notes "
-        "when the last byte of its list went out. Time runs from there until the client has the `provider.assets` of that list. The floor "
-        "is one INSERT that commits, over a connection that is open, then the append, the bare reader and the write.",
+        f"**Answer.** {ANSWERS:g} people a second register at one provider; it stands in for a real one, answers after {_LATENCY}, and "
+        "notes when the last byte of its list went out. Time runs from there until the client has the `provider.assets` of that list. The "
+        "floor is one INSERT that commits, over a connection that is open, then the append, the bare reader and the write; another such "
+        f"goes {_LATENCY} before, uncounted, as the token's commit does in ours, since what has slept for long wakes up slowly.",
         "**Open loop.** Arrivals are a seeded Poisson process, each a task of its own; those of round n are the same for ours and its "
         "floor. How late this process was with them stands in its own column (timers have steps of a millisecond).",
     ),
