@@ -1,5 +1,6 @@
 """Logs: structlog for everything, JSON lines in production, readable in a terminal; the standard library's records join them.
 
+A terminal is for a person: of the calls to institutions it shows those that failed, at the level `debug` all. JSON has them all.
 What is logged are names, ids and figures. Every record, whoever wrote it, passes `redacted` right before it becomes text: what should never
 have been given is hidden by the field's name and by the value's shape, in lists, tables, bytes, exceptions and tracebacks, too.
 """
@@ -11,10 +12,11 @@ import logging
 import re
 import sys
 import threading
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 import orjson
 import structlog
@@ -62,6 +64,9 @@ _DEEPEST = 5  # levels of lists and tables; what lies deeper is hidden unseen
 _SHORTEST = 10  # characters; a shorter word can be no secret by its shape
 _LONGEST = 16 * 1024  # characters of one text; a traceback has a few thousand
 _MOST = 100  # members of one list or table
+_REMEMBERED = 4096  # texts without a secret
+_WORTH_REMEMBERING = 100  # characters of one
+_CALL = "provider.call"
 
 
 def redacted(_: object, __: str, event: MutableMapping[str, Any]) -> dict[str, Any]:
@@ -69,12 +74,20 @@ def redacted(_: object, __: str, event: MutableMapping[str, Any]) -> dict[str, A
     return _table(event, _DEEPEST)
 
 
+_harmless: set[str] = set()  # what was looked at and found to hold nothing secret: the same names and ids come on many lines
+
+
 def hidden(text: str) -> str:
     """The text without what looks like a secret."""
-    if len(text) < _SHORTEST and text.isalnum():
+    if text in _harmless or (len(text) < _SHORTEST and text.isalnum()):
         return text
     cut = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}{_HIDDEN}"
-    return _TEXT.sub(_replacement, cut)
+    found = _TEXT.sub(_replacement, cut)
+    if found == text and len(text) <= _WORTH_REMEMBERING:
+        if len(_harmless) >= _REMEMBERED:
+            _harmless.clear()
+        _harmless.add(text)
+    return found
 
 
 def _replacement(found: re.Match[str]) -> str:
@@ -128,21 +141,21 @@ def configure_logs(settings: Settings, *, process: str) -> None:
         structlog.processors.add_log_level,
         structlog.processors.format_exc_info,
     ]
-    structlog.configure(
-        processors=[*shared, ProcessorFormatter.wrap_for_formatter],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(settings.log_level.upper())),
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=True,
-    )
     last: list[structlog.types.Processor] = [
-        ProcessorFormatter.remove_processors_meta,
         redacted,  # whatever comes after it is ours
         _named(process),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _console() if readable else _json,
     ]
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Formatter(foreign_pre_chain=shared, processors=last))
+    handler.setFormatter(_Formatter(foreign_pre_chain=shared, processors=[ProcessorFormatter.remove_processors_meta, *last]))
+    # Our own lines do without the standard library's records, which cost as much as everything else together.
+    structlog.configure(
+        processors=[*([_without_routine] if readable and settings.log_level != "debug" else []), *shared, _rendered(last)],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(settings.log_level.upper())),
+        logger_factory=lambda *_: _Lines(handler),
+        cache_logger_on_first_use=True,
+    )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
@@ -161,6 +174,46 @@ def log_everything() -> None:
 
 def _uncaught(kind: type[BaseException], exc: BaseException | None, traceback: TracebackType | None) -> None:
     logging.getLogger("uncaught").critical("uncaught", exc_info=(kind, exc or kind(), traceback))
+
+
+def _without_routine(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    if event["event"] == _CALL and event.get("outcome") == "ok":
+        raise structlog.DropEvent
+    return event
+
+
+def _rendered(last: Sequence[structlog.types.Processor]) -> structlog.types.Processor:
+    """All of the last steps as one, which never fails: a log line is no reason to."""
+
+    def render(logger: object, method: str, event: MutableMapping[str, Any]) -> Any:
+        rendered: Any = event
+        try:
+            for step in last:
+                rendered = step(logger, method, rendered)
+        except Exception as exc:  # whatever it was, its words may be the ones that must not be told
+            return _line({"event": "log.failed", "error": type(exc).__name__})
+        return rendered
+
+    return render
+
+
+class _Lines:
+    """Where our own lines go: to the stream of the handler that libraries' records go to, in turn with them."""
+
+    def __init__(self, handler: logging.StreamHandler[TextIO]) -> None:
+        self._handler = handler
+
+    def write(self, line: str) -> None:
+        """One line. A stream that is gone cannot be told about."""
+        self._handler.acquire()
+        try:
+            with suppress(OSError, ValueError):
+                self._handler.stream.write(f"{line}\n")
+                self._handler.stream.flush()
+        finally:
+            self._handler.release()
+
+    debug = info = warning = error = critical = write
 
 
 class _Formatter(ProcessorFormatter):

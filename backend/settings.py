@@ -93,7 +93,9 @@ class Settings(BaseSettings):
     sandbox_url: str = Field(default="http://127.0.0.1:8900", description="where tests and tools steer the sandbox")
 
     # Telling
-    log_format: Literal["auto", "json", "console"] = Field(default="auto", description="auto: readable in a terminal, else JSON")
+    log_format: Literal["auto", "json", "console"] = Field(
+        default="auto", description="auto: readable in a terminal, without calls that went well unless `debug`; else JSON with every line"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least severe level that is logged")
 
     # Rehearsing

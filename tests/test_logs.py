@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 
+import backend.logs
 from backend.logs import configure_logs, log_everything, redacted
 from backend.settings import Settings
 
@@ -180,13 +181,13 @@ def nested(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     )
 
 
-def logged(log_format: str, write: Callable[[], object]) -> str:
+def logged(log_format: str, write: Callable[[], object], *, log_level: str = "info") -> str:
     """What `write` makes this process write."""
     root, structlog_before = logging.getLogger(), structlog.get_config()
     before, stderr, written = (root.handlers[:], root.level), sys.stderr, io.StringIO()
     sys.stderr = written
     try:
-        configure_logs(Settings(_env_file=None, log_format=log_format), process="api")  # type: ignore[call-arg,arg-type]
+        configure_logs(Settings(_env_file=None, log_format=log_format, log_level=log_level), process="api")  # type: ignore[call-arg,arg-type]
         write()
     finally:
         sys.stderr = stderr
@@ -264,6 +265,49 @@ def test_an_object_that_fails_to_speak_does_not_stop_the_line(lines: io.StringIO
 
     structlog.get_logger().info("event", value=Mute())
     assert read(lines)[0]["value"] == "Mute without words (ValueError)"
+
+
+@pytest.mark.parametrize(
+    ("log_format", "log_level", "shown"),
+    [("json", "info", ["ok", "timeout"]), ("console", "info", ["timeout"]), ("console", "debug", ["ok", "timeout"])],
+)
+def test_a_terminal_is_spared_the_calls_that_went_well_unless_it_wants_them(log_format: str, log_level: str, shown: list[str]) -> None:
+    def write() -> None:
+        for outcome in ("ok", "timeout"):
+            structlog.get_logger().info("provider.call", org_code="A1MOABK001", outcome=outcome)
+
+    lines = logged(log_format, write, log_level=log_level).splitlines()
+    assert ["timeout" if "timeout" in line else "ok" for line in lines] == shown
+
+
+class Gone(io.StringIO):
+    """A terminal that was closed."""
+
+    def write(self, _: str) -> int:
+        raise OSError(5, "Input/output error")
+
+
+def test_a_stream_that_is_gone_and_a_step_that_fails_are_nobodys_trouble(lines: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    handler = logging.getLogger().handlers[0]
+    assert isinstance(handler, logging.StreamHandler)
+    handler.setStream(Gone())
+    structlog.get_logger().info("nobody hears this")
+    handler.setStream(lines)
+
+    def fails(*_: object) -> str:
+        raise LookupError(JWT)
+
+    monkeypatch.setattr("backend.logs._line", lambda event, line=backend.logs._line: line(event) if len(event) == 2 else fails())
+    structlog.get_logger().info("event")
+    assert read(lines) == [{"event": "log.failed", "error": "LookupError"}]
+
+
+def test_what_is_remembered_as_harmless_has_a_bound_and_holds_no_secret(lines: io.StringIO) -> None:
+    for number in range(5000):
+        structlog.get_logger().info("event", name=f"name of {number} things", value=f"given {JWT} and {number}")
+    assert len(backend.logs._harmless) <= 4096
+    assert not any(JWT in text for text in backend.logs._harmless)
+    assert JWT not in lines.getvalue()
 
 
 def test_long_texts_and_lists_are_cut(lines: io.StringIO) -> None:
