@@ -49,7 +49,7 @@ from backend.registration.rows import changed_rows, new_row
 from backend.services import need
 from backend.settings import Settings, load_settings
 from backend.storage import assets as stored_assets
-from backend.storage import links, registrations, users
+from backend.storage import links, registrations
 from backend.storage.assets import AssetQuery
 from backend.storage.database import Database
 from backend.storage.migrations import migrate
@@ -115,9 +115,10 @@ class OldWay:
     async def enter(self, connection: Connection, registration: Registration, identity: Identity) -> None:
         """Writes a registration, with its person."""
         sealed = self._vault.seal(to_json(self.person(identity)), "users", "person", identity.user_id)
-        await users.enter(connection, identity.user_id, person_sealed=sealed, now=self._clock.now())
         org_codes = [item.org_code for item in registration.items]
-        await registrations.add(connection, new_row(registration, request_id="old-way"), org_codes)
+        row = new_row(registration, request_id="old-way")
+        new = registrations.Acceptance(registration=row, org_codes=org_codes, person_sealed=sealed, events=())
+        await registrations.accept(connection, new, self._clock.now())
 
     async def keep(self, connection: Connection, user_id: str, collected: Collected) -> None:
         """Writes one provider's link and assets."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from msgspec import Struct
 from ulid import ULID
@@ -28,9 +28,10 @@ from backend.registration.model import MAX_PROVIDERS, Item, Registration
 from backend.registration.people import People
 from backend.registration.rows import new_row
 from backend.registration.views import registration_view
-from backend.storage import consents, idempotency, links, registrations, users
+from backend.storage import consents, idempotency, links, registrations
 from backend.storage.database import Database
-from backend.storage.outbox import Entry, publish
+from backend.storage.idempotency import FirstAnswer
+from backend.storage.outbox import Entry
 from backend.storage.statements import Connection
 
 ACCEPTED = 202
@@ -81,29 +82,34 @@ class Accepting:
         check_providers(org_codes, self._directory())
         sealed = self._people.sealed(identity)
         position = await self._position(identity.user_id)
-        digest = hashlib.sha256(to_json(org_codes)).digest()
-
-        async def deed(connection: Connection) -> tuple[Answer, After | None]:
-            now = self._clock.now()
-            await users.enter(connection, identity.user_id, person_sealed=sealed, now=now)
-            if key is not None and (first := await idempotency.find(connection, identity.user_id, key, now)):
-                return _replayed(first, digest), None
-            registration = self._new(identity.user_id, org_codes)
-            await registrations.add(connection, new_row(registration, request_id=request_id), org_codes)
-            facts = decide(registration, RecordAcceptance(), now)
-            entries = await publish(connection, identity.user_id, [fact.event() for fact in facts], now)
-            answer = self._answer(registration, position)
-            if key is not None:
-                first = idempotency.FirstAnswer(body_digest=digest, status=ACCEPTED, location=answer.location, body=answer.body)
-                await idempotency.keep(connection, identity.user_id, key, first, now)
-            job = sign_job(identity.user_id, registration.id, registration.run, request_id=request_id)
-            return answer, After(identity.user_id, entries, [job])
-
-        answer, after = await self._database.transaction(deed)
+        now = self._clock.now()
+        registration = self._new(identity.user_id, org_codes, now)
+        answer = self._answer(registration, position)
+        first = FirstAnswer(
+            body_digest=hashlib.sha256(to_json(org_codes)).digest(), status=ACCEPTED, location=answer.location, body=answer.body
+        )
+        new = registrations.Acceptance(
+            registration=new_row(registration, request_id=request_id),
+            org_codes=org_codes,
+            person_sealed=sealed,
+            events=[fact.event() for fact in decide(registration, RecordAcceptance(), now)],
+            once=(key, first) if key is not None else None,
+        )
+        entries = await self._database.single(lambda connection: registrations.accept(connection, new, now))
         failpoints.reached(Failpoint.ACCEPT_COMMITTED)
-        if after is not None:
-            self._afterwards(after)
+        if key is not None and not entries:
+            return await self._replayed(identity.user_id, key, first, now)
+        job = sign_job(identity.user_id, registration.id, registration.run, request_id=request_id)
+        self._afterwards(After(identity.user_id, entries, [job]))
         return answer
+
+    async def _replayed(self, user_id: str, key: str, asked: FirstAnswer, now: datetime) -> Answer:
+        """What was answered when the key was new."""
+        async with self._database.reading() as connection:
+            first = await idempotency.find(connection, user_id, key, now)
+        if first is None or first.body_digest != asked.body_digest:
+            raise Refused(Problem.IDEMPOTENCY_CONFLICT)
+        return Answer(body=first.body, location=first.location, replayed=True)
 
     async def retry(self, identity: Identity, registration_id: str, *, request_id: str) -> Answer:
         """Begins the failed providers again; asks for another signature only if one of them needs it."""
@@ -143,8 +149,7 @@ class Accepting:
             signed = await consents.signed_providers(connection, registration.user_id, registration.id, today)
         return frozenset(failed) - ((linked | signed) - not_taken)
 
-    def _new(self, user_id: str, org_codes: tuple[str, ...]) -> Registration:
-        now = self._clock.now()
+    def _new(self, user_id: str, org_codes: tuple[str, ...], now: datetime) -> Registration:
         return Registration(
             user_id=user_id,
             id=f"reg_{ULID.from_datetime(now)}",
@@ -186,12 +191,6 @@ def jobs_of(registration: Registration, *, request_id: str) -> list[Job]:
 
 def _fault(place: int, message: str) -> dict[str, str]:
     return {"field": f"providers[{place}]", "message": message}
-
-
-def _replayed(first: idempotency.FirstAnswer, digest: bytes) -> Answer:
-    if first.body_digest != digest:
-        raise Refused(Problem.IDEMPOTENCY_CONFLICT)
-    return Answer(body=first.body, location=first.location, replayed=True)
 
 
 def _changed(handled: Handled, otherwise: Problem) -> Registration:

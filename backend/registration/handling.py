@@ -9,14 +9,25 @@ about the same time, and each commit alone would wait for all the others.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 
+import structlog
 from msgspec import Struct
 
 from backend import failpoints
 from backend.clock import Clock
-from backend.events import Fact
+from backend.events import (
+    Fact,
+    ProviderDeferred,
+    RegistrationCompleted,
+    RegistrationRetried,
+    SignatureCompleted,
+    SignatureDenied,
+    SignatureExpired,
+    SignatureRequested,
+)
 from backend.failpoints import Failpoint
 from backend.registration.decisions import Request, decide
 from backend.registration.model import Registration, evolve
@@ -28,6 +39,8 @@ from backend.storage.statements import Connection
 
 Beside = Callable[[Connection], Awaitable[None]]
 Name = tuple[str, str]  # user id, registration id
+
+log = structlog.get_logger()
 
 
 class Handled(Struct, frozen=True):
@@ -82,7 +95,9 @@ class Handling:
             task = asyncio.create_task(self._work_off(name))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        return await turn.done
+        handled = await turn.done
+        _log(handled)
+        return handled
 
     async def find(self, user_id: str, registration_id: str) -> Registration | None:
         """The registration as it is now; None: this user has none of this id."""
@@ -152,6 +167,26 @@ class Handling:
         events = [fact.event() for _, facts in decided for fact in facts]
         entries = iter(await publish(connection, user_id, events, now) if events else ())
         return [Handled(state, facts, tuple(next(entries) for _ in facts)) for state, facts in decided]
+
+
+def _log(handled: Handled) -> None:
+    """The stages of a registration, in the caller's own context; what single providers do is told where they are called."""
+    for fact in handled.facts:
+        match fact:
+            case RegistrationCompleted() if handled.registration is not None:
+                items = handled.registration.items
+                log.info(
+                    fact.TYPE,
+                    registration_id=fact.registration_id,
+                    status=fact.status,
+                    providers=Counter(item.status.value for item in items),
+                    assets=sum(len(item.asset_ids) for item in items),
+                    seconds=round((fact.at - handled.registration.created_at).total_seconds(), 3),
+                )
+            case SignatureRequested() | SignatureCompleted() | SignatureDenied() | SignatureExpired() | RegistrationRetried():
+                log.info(fact.TYPE, registration_id=fact.registration_id)
+            case ProviderDeferred(org_code=org_code, reason=reason):
+                log.info(fact.TYPE, registration_id=fact.registration_id, org_code=org_code, reason=reason)
 
 
 async def load(connection: Connection, user_id: str, registration_id: str) -> Registration | None:

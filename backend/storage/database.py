@@ -96,12 +96,21 @@ class Database:
 
         `deed` must have no effect outside of the transaction.
         """
+
+        async def whole(connection: Connection) -> _T:
+            async with connection.transaction():
+                done = await deed(connection)
+                failpoints.reached(Failpoint.COMMIT_BEFORE)
+            return done
+
+        return await self.single(whole)
+
+    async def single(self, deed: Callable[[Connection], Awaitable[_T]]) -> _T:
+        """The same for a deed of one statement, which is a transaction by itself and needs no more than its own round trip."""
         for last in (*(False,) * (_AGAIN - 1), True):
             try:
-                async with self.reading() as connection, connection.transaction():
-                    done = await deed(connection)
-                    failpoints.reached(Failpoint.COMMIT_BEFORE)
-                return done
+                async with self.reading() as connection:
+                    return await deed(connection)
             except _REPEAT:
                 if last:
                     raise

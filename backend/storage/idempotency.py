@@ -19,18 +19,24 @@ class FirstAnswer(Struct, frozen=True, kw_only=True):
     location: str
     body: bytes
 
+    def columns(self, key: str, now: datetime) -> dict[str, object]:
+        """The values that `KEPT` wants beside the user and the moment."""
+        answer = {"body_digest": self.body_digest, "answer_status": self.status, "location": self.location, "body": self.body}
+        return {"key": key, "kept_since": now - KEPT_FOR, **answer}
+
 
 _FIND = statement(
     "SELECT body_digest, status, location, body FROM idempotency_keys WHERE user_id = :user_id AND key = :key AND created_at > :since"
 )
-_KEEP = statement(
-    """
-    INSERT INTO idempotency_keys (user_id, key, body_digest, status, location, body, created_at)
-    VALUES (:user_id, :key, :body_digest, :status, :location, :body, :now)
+# The first step of a statement that is to be done once per key; its other steps read FROM kept. After a day a key is new again.
+KEPT = """kept AS (
+    INSERT INTO idempotency_keys AS first (user_id, key, body_digest, status, location, body, created_at)
+    VALUES (:user_id, :key, :body_digest, :answer_status, :location, :body, :now)
     ON CONFLICT (user_id, key) DO UPDATE SET body_digest = excluded.body_digest, status = excluded.status,
         location = excluded.location, body = excluded.body, created_at = excluded.created_at
-    """
-)
+    WHERE first.created_at <= :kept_since
+    RETURNING true)"""
+NO_KEY = "kept AS (SELECT true)"
 _FORGET = statement("DELETE FROM idempotency_keys WHERE created_at <= :before")
 
 
@@ -38,12 +44,6 @@ async def find(connection: Connection, user_id: str, key: str, now: datetime) ->
     """The first answer under this key; None: the key is new, or older than a day."""
     row = await _FIND.row(connection, {"user_id": user_id, "key": key, "since": now - KEPT_FOR})
     return FirstAnswer(**row) if row else None
-
-
-async def keep(connection: Connection, user_id: str, key: str, answer: FirstAnswer, now: datetime) -> None:
-    """Keeps the answer in the transaction that does the work. Call it under the user's lock only."""
-    values = {"body_digest": answer.body_digest, "status": answer.status, "location": answer.location, "body": answer.body}
-    await _KEEP.run(connection, {"user_id": user_id, "key": key, "now": now, **values})
 
 
 async def forget_old(connection: Connection, now: datetime) -> int:

@@ -28,21 +28,19 @@ _USABLE = statement(
       AND consent_ends_on > :today AND refresh_expires_at > :now
     """
 )
-_GRANTED = statement(
-    """
-    WITH new AS (
-      SELECT CAST(:user_id AS text) AS user_id, CAST(:org_code AS text) AS org_code, CAST(:consent_tx_id AS text) AS tx_id)
-    INSERT INTO consent_history (user_id, org_code, tx_id, happened, ends_on, at)
-    SELECT new.user_id, new.org_code, new.tx_id, 'granted', CAST(:consent_ends_on AS date), CAST(:updated_at AS timestamptz)
-    FROM new LEFT JOIN links ON links.user_id = new.user_id AND links.org_code = new.org_code
-    WHERE links.consent_tx_id IS DISTINCT FROM new.tx_id
-    """
-)
 _REFRESHED = statement("UPDATE links SET last_refreshed_at = :now, updated_at = :now WHERE user_id = :user_id AND org_code = :org_code")
 
 
+# The history is written first by name only: every step of one statement sees the rows as they were before it.
 _SAVE = statement(
     """
+    WITH new AS (
+      SELECT CAST(:user_id AS text) AS user_id, CAST(:org_code AS text) AS org_code, CAST(:consent_tx_id AS text) AS tx_id),
+    granted AS (
+      INSERT INTO consent_history (user_id, org_code, tx_id, happened, ends_on, at)
+      SELECT new.user_id, new.org_code, new.tx_id, 'granted', :consent_ends_on, :updated_at
+      FROM new LEFT JOIN links ON links.user_id = new.user_id AND links.org_code = new.org_code
+      WHERE links.consent_tx_id IS DISTINCT FROM new.tx_id)
     INSERT INTO links (user_id, org_code, status, consent_tx_id, consent_ends_on, consented_at, access_token_sealed, access_expires_at,
       refresh_token_sealed, refresh_expires_at, scope, created_at, updated_at)
     VALUES (:user_id, :org_code, :status, :consent_tx_id, :consent_ends_on, :consented_at, :access_token_sealed, :access_expires_at,
@@ -58,7 +56,6 @@ _SAVE = statement(
 
 async def save(connection: Connection, row: Values) -> None:
     """Makes or replaces the one link of (user, provider), and notes a new consent in the history. When it was made is kept."""
-    await _GRANTED.run(connection, row)
     await _SAVE.run(connection, row)
 
 

@@ -16,7 +16,7 @@ import structlog
 from backend.errors import EngineUnavailable
 from backend.events import Appended, Event, Gap
 from backend.storage.database import Database
-from backend.storage.statements import Connection, statement
+from backend.storage.statements import Connection, Statement, Values, statement
 
 Entry = tuple[int, bytes]  # offset in the user's feed, EVENT
 
@@ -34,12 +34,9 @@ class FeedLog(Protocol):
     async def append(self, user_id: str, entries: Sequence[Entry], *, rebase: bool = False) -> Appended | Gap: ...
 
 
-# One statement numbers the facts, writes them, and writes a delivery for each webhook that wants one. Without webhooks that middle part
-# reads an empty table (8 of 56 us); with them it adds rows and waits for nobody.
-_PUBLISH = statement(
-    """
-    WITH numbered AS (
-      UPDATE users SET feed_offset = feed_offset + :count WHERE user_id = :user_id RETURNING feed_offset - :count AS before),
+# Facts that are `numbered` (by whoever adds their count to the user's offset) are written, and a delivery for each webhook that wants one.
+# Without webhooks that first part reads an empty table (8 of 56 us); with them it adds rows and waits for nobody.
+_TOLD = """
     deliveries AS (
       INSERT INTO webhook_deliveries (user_id, webhook_id, "offset", id, event, due_at, created_at)
       SELECT :user_id, webhooks.id, numbered.before + row.place, gen_random_uuid(), row.event, :now, :now
@@ -49,8 +46,17 @@ _PUBLISH = statement(
     SELECT :user_id, numbered.before + row.place, row.event, :now
     FROM numbered, unnest(CAST(:events AS bytea[])) WITH ORDINALITY AS row(event, place)
     RETURNING "offset"
-    """
-)
+"""
+_NUMBERED = """numbered AS (
+    UPDATE users SET feed_offset = feed_offset + :count WHERE user_id = :user_id RETURNING feed_offset - :count AS before)"""
+
+
+def publishing(*steps: str) -> Statement:
+    """A statement for `published`: common table expressions, of which one is `numbered`, and then the facts."""
+    return statement(f"WITH {', '.join((*steps, _TOLD))}")
+
+
+_PUBLISH = publishing(_NUMBERED)
 _WAITING = statement('SELECT "offset", event FROM outbox WHERE user_id = :user_id AND "offset" > :after ORDER BY "offset" LIMIT :limit')
 _LEFT_BEHIND = statement("SELECT user_id FROM outbox WHERE created_at < :before GROUP BY user_id ORDER BY min(created_at) LIMIT :limit")
 _DELETE = statement(
@@ -73,11 +79,18 @@ async def publish(connection: Connection, user_id: str, events: Sequence[Event],
 
     The user's row stays locked until its commit.
     """
+    return await published(_PUBLISH, connection, user_id, events, now)
+
+
+async def published(  # the statement's own values last
+    by: Statement, connection: Connection, user_id: str, events: Sequence[Event], now: datetime, values: Values | None = None
+) -> list[Entry]:
+    """Runs a statement of `publishing` with these facts and its own values. Nothing: it had nothing `numbered`."""
     encoded = [event.encode() for event in events]
     types = [event.type.value for event in events]
-    values = {"user_id": user_id, "count": len(encoded), "events": encoded, "types": types, "now": now}
-    offsets = sorted(await _PUBLISH.column(connection, values))
-    return list(zip(offsets, encoded, strict=True))
+    told = {"user_id": user_id, "count": len(encoded), "events": encoded, "types": types, "now": now}
+    offsets = sorted(await by.column(connection, {**told, **(values or {})}))
+    return list(zip(offsets, encoded, strict=True)) if offsets else []
 
 
 async def relayed(database: Database, user_id: str) -> int:

@@ -10,6 +10,10 @@ from datetime import datetime
 
 from msgspec import Struct
 
+from backend.events import Event
+from backend.storage import idempotency, users
+from backend.storage.idempotency import FirstAnswer
+from backend.storage.outbox import Entry, published, publishing
 from backend.storage.statements import Connection, Row, Values, statement
 
 
@@ -40,18 +44,19 @@ _WHOLE = """
 ITEM = ("org_code", "status", "run", "asset_ids", "error_code", "retry_at")
 _LOAD = statement(_WHOLE + "AND r.id = :id")
 _LIST = statement(_WHOLE + "AND (CAST(:before AS text) IS NULL OR r.id < :before) ORDER BY r.id DESC LIMIT :limit")
-_ADD = statement(
-    """
-    WITH registration AS (
+_ADDED = """
+    registration AS (
       INSERT INTO registrations (user_id, id, status, run, completed_as, signature_status, signature_run, sign_before, request_id,
         created_at, updated_at)
-      VALUES (:user_id, :id, :status, :run, :completed_as, :signature_status, :signature_run, :sign_before, :request_id,
-        :created_at, :created_at))
-    INSERT INTO registration_items (user_id, registration_id, org_code, position, status, run, updated_at)
-    SELECT :user_id, :id, item.org_code, item.place - 1, 'waiting', :run, :created_at
-    FROM unnest(CAST(:org_codes AS text[])) WITH ORDINALITY AS item(org_code, place)
-    """
-)
+      SELECT :user_id, :id, :status, CAST(:run AS int), :completed_as, :signature_status, CAST(:signature_run AS int),
+        CAST(:sign_before AS timestamptz), :request_id, :now, :now FROM numbered),
+    items AS (
+      INSERT INTO registration_items (user_id, registration_id, org_code, position, status, run, updated_at)
+      SELECT :user_id, :id, item.org_code, item.place - 1, 'waiting', :run, :now
+      FROM numbered, unnest(CAST(:org_codes AS text[])) WITH ORDINALITY AS item(org_code, place))
+"""
+_ACCEPT = publishing(idempotency.NO_KEY, users.ENTERED, _ADDED)
+_ACCEPT_ONCE = publishing(idempotency.KEPT, users.ENTERED, _ADDED)
 _SAVE = statement(
     """
     WITH registration AS (
@@ -83,9 +88,26 @@ _UNCOLLECTED = statement(
 )
 
 
-async def add(connection: Connection, registration: Values, org_codes: Sequence[str]) -> None:
-    """Writes a new registration with its items, which wait."""
-    await _ADD.run(connection, {**registration, "org_codes": list(org_codes)})
+class Acceptance(Struct, frozen=True, kw_only=True):
+    """A new registration, whose items wait."""
+
+    registration: Values  # its columns
+    org_codes: Sequence[str]
+    person_sealed: bytes
+    events: Sequence[Event]
+    once: tuple[str, FirstAnswer] | None = None  # an Idempotency-Key with what is answered
+
+
+async def accept(connection: Connection, new: Acceptance, now: datetime) -> list[Entry]:
+    """Writes registration, items, user, key and facts in one statement: one round trip, and a transaction by itself.
+
+    No facts: the key was used before, and nothing was written. Who comes with the same key at the same time waits for the other's end.
+    """
+    values = {**new.registration, "org_codes": list(new.org_codes), "person": new.person_sealed}
+    if new.once is None:
+        return await published(_ACCEPT, connection, new.registration["user_id"], new.events, now, values)
+    key, answer = new.once
+    return await published(_ACCEPT_ONCE, connection, new.registration["user_id"], new.events, now, {**values, **answer.columns(key, now)})
 
 
 async def load(connection: Connection, user_id: str, registration_id: str) -> Row | None:

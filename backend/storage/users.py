@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from backend.storage.statements import Connection, statement
 
-_ENTER = statement(
-    """
-    INSERT INTO users (user_id, person_sealed, created_at) VALUES (:user_id, :person, :now)
-    ON CONFLICT (user_id) DO UPDATE SET person_sealed = excluded.person_sealed
-    """
-)
+# If there is a `kept` key: makes the user's row, or brings what is known of the person up to date, and numbers facts
+# (see `outbox.publishing`).
+ENTERED = """numbered AS (
+    INSERT INTO users AS known (user_id, person_sealed, created_at, feed_offset)
+    SELECT :user_id, CAST(:person AS bytea), CAST(:now AS timestamptz), CAST(:count AS bigint) FROM kept
+    ON CONFLICT (user_id) DO UPDATE SET person_sealed = excluded.person_sealed, feed_offset = known.feed_offset + :count
+    RETURNING feed_offset - :count AS before)"""
 _LOCK = statement("SELECT feed_offset FROM users WHERE user_id = :user_id FOR NO KEY UPDATE")
 _PERSON = statement("SELECT person_sealed FROM users WHERE user_id = :user_id")
-
-
-async def enter(connection: Connection, user_id: str, *, person_sealed: bytes, now: datetime) -> None:
-    """Makes the user's row, or brings what is known of the person up to date. Holds the row's lock until the commit."""
-    await _ENTER.run(connection, {"user_id": user_id, "person": person_sealed, "now": now})
 
 
 async def lock(connection: Connection, user_id: str) -> int | None:

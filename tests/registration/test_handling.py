@@ -14,9 +14,9 @@ from backend.registration.decisions import Complete, Connect, RecordAcceptance, 
 from backend.registration.handling import Handling
 from backend.registration.model import Item, Registration, requested_signature
 from backend.registration.rows import new_row
-from backend.storage import registrations, users
+from backend.storage import registrations
 from backend.storage.database import Database
-from backend.storage.outbox import Relay, publish
+from backend.storage.outbox import Relay
 from backend.storage.statements import Connection
 
 CODES = tuple(f"A1MOABK{number:03}" for number in range(8))
@@ -57,9 +57,10 @@ async def handling(database: Counted, feed: MemoryFeed) -> AsyncIterator[Handlin
     new = Registration(user_id="anna", id=REGISTRATION, created_at=now, sign_before=now + timedelta(minutes=5), items=items)
 
     async def deed(connection: Connection) -> None:
-        await users.enter(connection, "anna", person_sealed=b"sealed", now=now)
-        await registrations.add(connection, new_row(new, request_id="req_1"), CODES)
-        await publish(connection, "anna", [fact.event() for fact in decide(new, RecordAcceptance(), now)], now)
+        events = [fact.event() for fact in decide(new, RecordAcceptance(), now)]
+        row = new_row(new, request_id="req_1")
+        accepted = registrations.Acceptance(registration=row, org_codes=CODES, person_sealed=b"sealed", events=events)
+        await registrations.accept(connection, accepted, now)
 
     await database.transaction(deed)
     made = Handling(database=database, relay=relay, clock=clock)

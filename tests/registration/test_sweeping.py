@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from backend.clock import ManualClock
 from backend.jobs.queue import MemoryQueue
 from backend.registration.sweeping import IdempotencySweep, OpenWorkSweep
-from backend.storage import idempotency, tables
+from backend.storage import tables
 from backend.storage.database import Database
 from backend.storage.statements import Connection
 from tests.registration.house import House
@@ -57,8 +57,9 @@ async def test_lost_jobs_are_asked_for_again_once_each(database: Database) -> No
 
 
 async def test_old_answers_are_forgotten(database: Database) -> None:
-    answer = idempotency.FirstAnswer(body_digest=b"", status=202, location="", body=b"")
-    await database.transaction(lambda connection: idempotency.keep(connection, "anna", "key", answer, NOON))
+    answer = {"body_digest": b"", "status": 202, "location": "", "body": b"", "created_at": NOON}
+    row = {"user_id": "anna", "key": "key", **answer}
+    await database.transaction(lambda connection: insert(connection, tables.idempotency_keys, [row]))
     sweep = IdempotencySweep(database=database)
     assert await sweep.sweep(NOON + timedelta(hours=23)) == 0
     assert await sweep.sweep(NOON + timedelta(hours=24)) == 1

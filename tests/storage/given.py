@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -36,6 +37,11 @@ async def _run(url: str, statement: str) -> None:
         await connection.execute(statement)
     finally:
         await connection.close()
+
+
+async def entered(connection: Connection, user_id: str, now: datetime) -> None:
+    """A user's row, if there is none."""
+    await connection.execute("INSERT INTO users (user_id, created_at) VALUES ($1, $2) ON CONFLICT DO NOTHING", user_id, now)
 
 
 async def insert(connection: Connection, table: Table, rows: Sequence[Values]) -> None:

@@ -15,10 +15,10 @@ from backend.errors import EngineUnavailable
 from backend.events import Event, EventType, Position
 from backend.jobs.valkey import connect
 from backend.realtime.feed import Feed
-from backend.storage import users
 from backend.storage.database import Database
 from backend.storage.outbox import Entry, Relay, publish, relayed
 from backend.storage.statements import Connection
+from tests.storage.given import entered
 
 NOW = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
 LATER = NOW + timedelta(seconds=2)
@@ -34,7 +34,7 @@ class World:
         self.relay = Relay(database=database, feed=self.feed)
 
     async def enter(self, user_id: str = ANNA) -> None:
-        await self.database.transaction(lambda connection: users.enter(connection, user_id, person_sealed=b"", now=NOW))
+        await self.database.transaction(lambda connection: entered(connection, user_id, NOW))
 
     async def commit(self, *names: str, user_id: str = ANNA, now: datetime = NOW) -> list[Entry]:
         """Facts in a transaction of their own. Whoever dies after this has not pushed them."""

@@ -28,7 +28,10 @@ def registration(name: str, *items: Item, user_id: str = "anna", **state: object
 async def add(database: Database, *all_of_them: Registration) -> None:
     async def deed(connection: Connection) -> None:
         for one in all_of_them:
-            await registrations.add(connection, new_row(one, request_id="req_12345678"), [item.org_code for item in one.items])
+            codes = [item.org_code for item in one.items]
+            row = new_row(one, request_id="req_12345678")
+            new = registrations.Acceptance(registration=row, org_codes=codes, person_sealed=b"", events=())
+            assert await registrations.accept(connection, new, one.created_at) == []
             fresh = replace(one, items=tuple(Item(org_code=item.org_code, run=one.run) for item in one.items))
             state, items, changed = changed_rows(fresh, one)
             await registrations.save(connection, state, items, changed=changed, now=NOW)

@@ -13,13 +13,13 @@ import orjson
 
 from backend.clock import ManualClock
 from backend.events import Event, EventType
-from backend.storage import users
 from backend.storage.database import Database
 from backend.storage.outbox import publish
 from backend.storage.vault import Vault
 from backend.webhooks.keeping import Keeping, Webhook
 from backend.webhooks.retrying import NoAnswer
 from backend.webhooks.sending import LEASE_SPARE, DeliverySweep, Lane
+from tests.storage.given import entered
 
 NOW = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
 KEYS = "k1:" + base64.b64encode(b"v" * 32).decode()
@@ -88,7 +88,7 @@ class World:
         events = [Event(kind, "2026-11-22T03:00:00.000Z", "reg_1") for kind in types or (EventType.REGISTRATION_ACCEPTED,)]
 
         async def deed(connection: Any) -> None:
-            await users.enter(connection, user_id, person_sealed=b"", now=self.clock.now())
+            await entered(connection, user_id, self.clock.now())
             await publish(connection, user_id, events, self.clock.now())
 
         await self.database.transaction(deed)
