@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
 
+import structlog
 from msgspec import Meta, Struct
 from starlette.requests import Request
 from starlette.responses import Response
@@ -40,6 +41,8 @@ from backend.web import (
 
 _ID = re.compile(r"reg_[0-9A-HJKMNP-TV-Z]{26}")  # reg_ + ULID
 _ORG_CODE = re.compile(r"[A-Za-z0-9]{10}")
+
+log = structlog.get_logger()
 
 OrgCode = Annotated[str, Meta(min_length=1, max_length=64)]
 
@@ -87,6 +90,8 @@ class RegistrationEndpoints:
         key = idempotency_key(request)
         body = await read_json(request, NewRegistration, limit=self.max_body)
         answer = await self.accepting.begin(caller, tuple(body.providers), key=key, request_id=request_id(request))
+        name = answer.location.rpartition("/")[2]
+        log.info("registration.accepted", registration_id=name, providers=len(body.providers), replayed=answer.replayed)
         return _accepted(answer)
 
     async def retry(self, request: Request) -> Response:

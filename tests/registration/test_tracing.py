@@ -29,6 +29,20 @@ async def test_a_request_id_leads_to_every_call_that_the_institutions_have_seen(
     assert set(lines) <= {call["tran_id"] for call in await house.calls()}, "no line tells of a call that nobody has seen"
 
 
+async def test_the_stages_of_a_registration_are_a_handful_of_lines(house: House, anna: Client) -> None:
+    following = await anna.register(*ALL_SEVEN, **{"X-Request-Id": "click-of-anna-0"})
+    ended = await following.ended("completed")
+    lines = [json.loads(line) for line in house.logs.getvalue().splitlines()]
+    told = [line for line in lines if line.get("registration_id") == following.id]
+    stages = ["registration.accepted", "signature.requested", "signature.completed", "registration.completed"]
+    assert [line["event"] for line in told] == stages
+    assert {line["request_id"] for line in told} == {"click-of-anna-0"}
+    last = told[-1]
+    assert (last["status"], last["providers"]) == ("completed", {"completed": 7})
+    assert last["assets"] == sum(provider["assets"] for provider in ended["providers"])
+    assert 0 < last["seconds"] < 15
+
+
 async def test_the_callers_own_request_id_is_kept_and_a_retry_has_its_own(house: House, anna: Client) -> None:
     await house.provider(CARD, mode="http500")
     following = await anna.register(BANK, CARD, **{"X-Request-Id": "click-of-anna-1"})
