@@ -162,11 +162,11 @@ class Timestamps:
     def __init__(self, known: Mapping[str, str] | None = None) -> None:
         """None: everything is read, as for a new consent."""
         self._known = dict(known or {})
-        self._reached: dict[str, str] = {}
+        self._reached = dict(self._known)
 
     @property
     def reached(self) -> dict[str, str]:
-        """What to begin the next collection with."""
+        """What to begin the next collection with; of a list that was not asked for, what was known before."""
         return dict(self._reached)
 
     @property
@@ -183,6 +183,8 @@ class Timestamps:
         stamp = self.of(api_code) if stamp is None else stamp
         if int(stamp):
             self._reached[api_code] = stamp
+        else:
+            self._reached.pop(api_code, None)
 
 
 class CaClient(Protocol):

@@ -288,3 +288,14 @@ async def test_a_list_is_asked_for_what_changed_since_it_was_read_and_its_detail
     assert [code for code, _ in again.asked] == ["BA01", "IR01"]
     assert again.timestamps.reached == {"BA01": "20261122100000"}
     assert not again.timestamps.moved
+
+
+async def test_a_provider_that_stops_keeping_timestamps_is_read_in_full_again() -> None:
+    async def answer(code: str, _told: Body) -> Body:
+        return {**listed(1), "search_timestamp": "0"} if code == "BA01" else BALANCE
+
+    house = Institution(answer)
+    house.timestamps = Timestamps({"BA01": "20261122100000", "CD32": "20261122100000"})
+    await house.everything()
+    assert house.timestamps.reached == {"CD32": "20261122100000"}
+    assert house.timestamps.moved

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,10 +12,10 @@ from backend.clock import KST, ManualClock
 from backend.events import Industry
 from backend.providers.api_codes import APIS, Api, by_code
 from backend.providers.sandbox.app import tokens_of
-from backend.providers.sandbox.asking import in_window, is_unchanged
+from backend.providers.sandbox.asking import in_window, is_unchanged, years_back
 from backend.providers.sandbox.catalogue import CATALOGUE
 from backend.providers.sandbox.options import SandboxOptions
-from backend.providers.sandbox.people import Detail
+from backend.providers.sandbox.people import Detail, People
 from tests.sandbox.conftest import NOON
 from tests.sandbox.operator import BANK, FIRST, Operator
 
@@ -230,13 +230,35 @@ async def test_what_has_not_changed_is_not_sent_again(operator: Operator) -> Non
     assert detail["rsp_code"] == "00001"
 
 
+def test_the_standards_periods() -> None:
+    today = date(2021, 12, 1)
+    assert (years_back(today, 1), years_back(today, 5)) == (date(2020, 12, 2), date(2016, 12, 2))
+    assert years_back(date(2024, 2, 29), 1) == date(2023, 3, 1)
+
+
+async def test_a_timestamp_is_good_until_something_moves(operator: Operator, clock: ManualClock) -> None:
+    async def asked(search_timestamp: str) -> dict[str, Any]:
+        return dict((await operator.call("alice", BANK, "BA01", search_timestamp=search_timestamp)).json())
+
+    first = (await asked("0"))["search_timestamp"]
+    since = People("moa", CATALOGUE).figures(BANK, "alice")
+    assert (await asked(first))["rsp_code"] == "00001"
+    while since.on((clock.now() + timedelta(days=1)).astimezone(KST).date()).since < first[:8]:
+        clock.move(timedelta(days=1))
+        assert (await asked(first))["rsp_code"] == "00001"
+    clock.move(timedelta(days=1))
+    second = await asked(first)
+    assert (second["rsp_code"], second["search_timestamp"] > first) == ("00000", True)
+    assert (await asked(second["search_timestamp"]))["rsp_code"] == "00001"
+
+
 @pytest.mark.parametrize(
     ("first", "last", "api_type", "rsp_code"),
     [
         ("20251123", "20261122", "user-consent", "00000"),
-        ("20251101", "20261122", "user-consent", "40004"),
-        ("20220101", "20261122", "user-search", "00000"),
-        ("20200101", "20261122", "user-search", "40304"),
+        ("20251122", "20261122", "user-consent", "40004"),
+        ("20211123", "20261122", "user-search", "00000"),
+        ("20211122", "20261122", "user-search", "40304"),
         ("20261022", "20261122", "scheduled", "00000"),
         ("20261021", "20261122", "scheduled", "40004"),
         ("20261122", "20261101", "user-consent", "40001"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal
 from itertools import pairwise
 
 import pytest
 
+from backend.clock import KST, ManualClock
 from backend.events import Industry
 from backend.providers.sandbox.catalogue import CATALOGUE
 from backend.providers.sandbox.people import People, Trait, trait_of
@@ -93,6 +95,34 @@ async def test_todays_balance_follows_from_the_movements(operator: Operator) -> 
     for later, earlier in pairwise(moves):
         sign = 1 if later["trans_type"] == "03" else -1
         assert Decimal(later["balance_amt"]) == Decimal(earlier["balance_amt"]) + sign * Decimal(later["trans_amt"])
+
+
+async def test_amounts_move_on_three_days_of_a_month_and_the_past_stays_as_it_was(operator: Operator, clock: ManualClock) -> None:
+    accounts = (await operator.call("alice", BANK, "BA01")).json()["account_list"]
+    account = next(each["account_num"] for each in accounts if each["account_type"] == "1001")
+    period = {"from_date": "20261001", "to_date": "20261122"}
+    past = (await operator.call("alice", BANK, "BA04", account_num=account, **period)).json()["trans_list"]
+    days = []
+    balance = None
+    for _ in range(28):
+        clock.move(timedelta(days=1))
+        told = (await operator.call("alice", BANK, "BA03", account_num=account)).json()["detail_list"][0]["balance_amt"]
+        if told != balance and balance is not None:
+            days.append(f"{clock.now().astimezone(KST):%d}")
+        balance = told
+    assert 1 <= len(days) <= 3
+    assert set(days) <= {f"{day:02}" for day in People("moa", CATALOGUE).figures(BANK, "alice").changes}
+    assert (await operator.call("alice", BANK, "BA04", account_num=account, **period)).json()["trans_list"] == past
+
+
+async def test_card_loans_and_revolving_are_told_where_they_are(operator: Operator) -> None:
+    for user in ("rich", "rich-1", "rich-2", "empty"):
+        flags = (await operator.call(user, CARD, "CD31")).json()
+        for flag, code in (("is_loan_short_term", "CD32"), ("is_loan_long_term", "CD33")):
+            (count,) = [value for name, value in (await operator.call(user, CARD, code)).json().items() if name.endswith("_cnt")]
+            assert (flags[flag] == "true") == (count != "0")
+        revolving = (await operator.call(user, CARD, "CD23")).json()["is_revolving"] == "true"
+        assert user == "empty" or revolving == ((await operator.call(user, CARD, "CD24")).json()["revolving_cnt"] != "0")
 
 
 async def test_a_bill_is_the_sum_of_the_month_befores_approvals(operator: Operator) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from backend.clock import KST, Clock
 from backend.providers.api_codes import APIS, Api, by_path
@@ -32,8 +32,6 @@ _SHAPES = {
     **dict.fromkeys(("from_date", "to_date"), re.compile(r"[0-9]{8}")),
     **dict.fromkeys(("from_month", "to_month", "charge_month"), re.compile(r"[0-9]{4}(0[1-9]|1[0-2])")),
 }
-_FIVE_YEARS = timedelta(days=5 * 366)
-_ONE_YEAR = timedelta(days=366)
 _THREE_MONTHS = frozenset(("BA23", "IS06", "IS07", "IS14", "CP04", "CP06"))  # beside the calls that ask for months
 _API_TYPES = frozenset(ApiType)
 _QUOTA_ENTRIES = 500_000
@@ -212,15 +210,20 @@ def _period(api: Api, params: dict[str, str], api_type: ApiType, now: datetime) 
         raise refuse(Rsp.BAD_PARAMETER, "period") from None
     if period.first > period.last:
         raise refuse(Rsp.BAD_PARAMETER, "period")
-    if now.date() - period.first > _FIVE_YEARS:
+    if period.first < years_back(now.date(), 5):
         raise refuse(Rsp.OLDER_THAN_FIVE_YEARS)
-    if period.last - period.first > _longest(api, api_type):
+    if period.first < _earliest(api, api_type, period.last):
         raise refuse(Rsp.PERIOD_TOO_LONG)
     return Period(period.first, min(period.last, now.date()))
 
 
-def _longest(api: Api, api_type: ApiType) -> timedelta:
-    """How long a period may be (standard, section 7)."""
+def years_back(day: date, years: int) -> date:
+    """The first of the days that make up so many years (standard, section 9: twelve months back of 20211201 begin on 20201202)."""
+    return date(day.year - years, day.month, min(day.day, 28) if day.month == 2 else day.day) + timedelta(days=1)
+
+
+def _earliest(api: Api, api_type: ApiType, last: date) -> date:
+    """Where a period that ends on this day may begin (standard, section 7)."""
     if api_type is ApiType.SCHEDULED:
-        return timedelta(days=93 if api.code in _THREE_MONTHS or "from_month" in api.params else 31)
-    return _FIVE_YEARS if api_type is ApiType.USER_SEARCH else _ONE_YEAR
+        return last - timedelta(days=93 if api.code in _THREE_MONTHS or "from_month" in api.params else 31)
+    return years_back(last, 5 if api_type is ApiType.USER_SEARCH else 1)
