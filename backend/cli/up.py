@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -213,4 +213,6 @@ def _command() -> str:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stdout, flush=True)
+    """A terminal that was closed hears nothing, and is no reason not to stop what runs."""
+    with suppress(OSError):
+        print(line, file=sys.stdout, flush=True)

@@ -39,13 +39,15 @@ def _with_children(roots: set[int]) -> set[int]:
 class Up:
     """One `moa up`, its output, its processes."""
 
-    def __init__(self, data: Path, *arguments: str, **settings: str) -> None:
+    def __init__(self, data: Path, *arguments: str, output: int | None = None, **settings: str) -> None:
+        """`output`: a descriptor to write to instead of the log."""
         self.data = data
         self._log = data.parent / f"up-{time.monotonic_ns()}.log"
         command = [sys.executable, "-m", "backend.cli", "up", "--port", "0", "--sandbox-port", "0", "--data", str(data), *arguments]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MOA_")} | settings
         with self._log.open("wb") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
+            out = log if output is None else output
+            self.process = subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=environment)
 
     @property
     def said(self) -> str:
@@ -86,8 +88,8 @@ def up(tmp_path: Path) -> Iterator[Callable[..., Up]]:
     """Starts a system in `tmp_path/m`. Whatever a failed test leaves is ended by its ids."""
     started: list[Up] = []
 
-    def start(*arguments: str, **settings: str) -> Up:
-        started.append(Up(tmp_path / "m", *arguments, **settings))
+    def start(*arguments: str, output: int | None = None, **settings: str) -> Up:
+        started.append(Up(tmp_path / "m", *arguments, output=output, **settings))
         return started[-1]
 
     yield start

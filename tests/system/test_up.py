@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import socket
 import stat
@@ -112,6 +113,19 @@ def test_a_stop_while_it_is_still_starting_leaves_nothing(up, alive) -> None:
     system.until((system.data / "run" / "postgres.json").exists)
     processes = system.processes()
     assert system.ends(signal.SIGINT) == 0
+    assert alive(processes) == set()
+
+
+def test_a_terminal_that_is_closed_takes_everything_along(up, alive) -> None:
+    terminal, slave = pty.openpty()
+    system = up(output=slave)
+    os.close(slave)
+    said = b""
+    while b"ready http" not in said:
+        said += os.read(terminal, 65536)
+    processes = system.processes()
+    os.close(terminal)
+    assert system.ends(signal.SIGHUP) == 0
     assert alive(processes) == set()
 
 
