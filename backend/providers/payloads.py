@@ -208,14 +208,12 @@ def _amount(raw: str) -> Amount:
 
 
 def _day(raw: str) -> Day:
-    _matched(_DAY, raw)
-    return Day(int(raw[:4]), int(raw[4:6]), int(raw[6:]))
+    return Day.fromisoformat(_matched(_DAY, raw))
 
 
 def _moment(raw: str) -> Moment:
     _matched(_MOMENT, raw)
-    date, time = (int(raw[:4]), int(raw[4:6]), int(raw[6:8])), (int(raw[8:10]), int(raw[10:12]), int(raw[12:]))
-    return Moment(*date, *time, tzinfo=KST)
+    return Moment.fromisoformat(f"{raw[:8]}T{raw[8:]}").replace(tzinfo=KST)
 
 
 def _matched(pattern: re.Pattern[str], raw: str) -> str:

@@ -15,7 +15,7 @@ from backend.providers.api_codes import APIS, Api, by_path
 from backend.providers.contract import ApiType, Provider
 from backend.providers.sandbox.bounded import Bounded
 from backend.providers.sandbox.catalogue import CATALOGUE
-from backend.providers.sandbox.figures import Period, day_of
+from backend.providers.sandbox.figures import Period
 from backend.providers.sandbox.people import PAGE, Asked, Detail, Fields, Holding, Listing, People, Trait, trait_of
 from backend.providers.sandbox.steering import Behaviour, Rule
 from backend.providers.sandbox.tokens import Grant, Kind, Tokens
@@ -205,7 +205,7 @@ def _period(api: Api, params: dict[str, str], api_type: ApiType, now: datetime) 
     if first is None or last is None:
         return Period(now.date(), now.date())
     try:
-        period = Period(day_of(first), day_of(last))
+        period = Period(date.fromisoformat(first), date.fromisoformat(last))
     except ValueError:
         raise refuse(Rsp.BAD_PARAMETER, "period") from None
     if period.first > period.last:

@@ -1,6 +1,7 @@
 """Every resource that the sandbox's providers have, by industry and API code: `catalogue.toml`, and what it cannot say.
 
-Foreign accounts, overdrafts and card bills are written out here; an entry names them with `by`. RULE: pure but for reading that file.
+Foreign accounts, overdrafts, card bills and card loans take a few lines of code; an entry names them with `by`.
+RULE: pure but for reading that file.
 """
 
 from __future__ import annotations
@@ -17,29 +18,11 @@ from backend.providers.sandbox.figures import Period, money
 from backend.providers.sandbox.people import Asked, Detail, Fields, Holding, Listing, Making, Resource, Trait
 from backend.providers.sandbox.specs import Entry, Language
 
-_OVERDRAFT = "currency_code=KRW, balance_amt=$0 - overdrawn, withdrawable_amt=$limit - overdrawn, offered_rate=0.10..2.00"
-_DEPOSIT = "currency_code=KRW, balance_amt=$balance, withdrawable_amt=$balance, offered_rate=0.10..4.20"
-_FOREIGN = "currency_code={currency}, balance_amt=%units, withdrawable_amt=%units, offered_rate=0.10..2.00"
-_APPROVAL = (
-    "approved_dtime={day}123000, approved_num={day}1, status=01, pay_type=01, merchant_name=골목서점|동네마트|모퉁이커피|바람주유소, "
-    "merchant_regno=#10, approved_amt=$small"
-)
-
-_CHARGE = (
-    "card_id={card_id}, paid_dtime={approved_dtime}, trans_no={approved_num}, paid_amt={approved_amt}, currency_code=KRW, "
-    "merchant_name={merchant_name}, merchant_regno={merchant_regno}, credit_fee_amt=0.00, prod_type=01"
-)
-_REVOLVING = (
-    "req_date=@2024-2025, end_date=@2029-2030, min_pay_rate=10.000, min_pay_amt=$lump, agreed_pay_rate=30.000, agreed_pay_amt=$lump, "
-    "remained_amt=$lump + monthly"
-)
-_DUE = "seqno=0001, charge_amt={total}, charge_day=14, charge_month={month}, paid_out_date={month}14"
-
 _FILE = tomllib.loads(Path(__file__).with_name("catalogue.toml").read_text("utf-8"))
 _LANGUAGE = Language(_FILE.pop("facts"), _FILE.pop("moving"), _FILE.pop("texts"))
 _ENTRIES = msgspec.convert(_FILE, dict[str, dict[str, Entry]])
-_overdraft, _deposit, _foreign = map(_LANGUAGE.writer, (_OVERDRAFT, _DEPOSIT, _FOREIGN))
-_approval, _charge, _due, _revolving = map(_LANGUAGE.writer, (_APPROVAL, _CHARGE, _DUE, _REVOLVING))
+_overdraft, _deposit, _foreign = map(_LANGUAGE.writer, ("<overdraft>", "<deposit>", "<foreign>"))
+_approval, _charge, _due, _revolving = map(_LANGUAGE.writer, ("<approval>", "<charge>", "<due>", "<revolving>"))
 
 
 def _account(plain: Holding, making: Making) -> Holding:
@@ -82,16 +65,14 @@ def _revolvings(asked: Asked) -> list[Fields]:
     return [_revolving(figures, {})] if asked.others("CD01") and figures.pick("is_revolving", ("true", "false")) == "true" else []
 
 
+_LOANS = (("short", "CD32"), ("long", "CD33"))
 _TOLD: dict[str, Callable[[Asked], Fields | list[Fields]]] = {
     "deposit": _deposit_rows,
     "approvals": lambda asked: _approved(asked.holding, asked.period),
     "bills": _bills,
     "bill": lambda asked: _charged(asked, asked.params["charge_month"]),
     "revolving": _revolvings,
-    "loans": lambda asked: {
-        "is_loan_short_term": "true" if asked.others("CD32") else "false",
-        "is_loan_long_term": "true" if asked.others("CD33") else "false",
-    },
+    "loans": lambda asked: {f"is_loan_{each}_term": "true" if asked.others(code) else "false" for each, code in _LOANS},
     "none": lambda _: [],
 }
 

@@ -65,11 +65,6 @@ def money(won: int) -> str:
     return f"{won}.00"
 
 
-def day_of(text: str) -> date:
-    """Of a DATE. ValueError: it is none."""
-    return date(int(text[:4]), int(text[4:6]), int(text[6:]))
-
-
 class Period(Struct, frozen=True):
     """The days that a call asks for, both included."""
 

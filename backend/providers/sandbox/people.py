@@ -55,7 +55,7 @@ class Holding(Struct, frozen=True, kw_only=True):
     kind: str = ""  # the standard's type code
     is_closed: bool = False
     is_minus: bool = False
-    has_many: bool = False  # rows, where its details have rows
+    many: bool = False  # rows, where its details have rows
 
     def on(self, day: date) -> Holding:
         """As it is on a day."""
@@ -76,10 +76,8 @@ class Making(Struct, frozen=True):
 
     def holding(self, ref: Fields, entry: Fields, *, kind: str = "", is_minus: bool = False) -> Holding:
         """The asset."""
-        has_many = self.trait is Trait.MANY_PAGES and self.number == 0
-        return Holding(
-            figures=self.figures, ref=ref, entry=entry, kind=kind, is_closed=self.is_closed, is_minus=is_minus, has_many=has_many
-        )
+        many = self.trait is Trait.MANY_PAGES and self.number == 0
+        return Holding(figures=self.figures, ref=ref, entry=entry, kind=kind, is_closed=self.is_closed, is_minus=is_minus, many=many)
 
 
 class Listing(Struct, frozen=True, kw_only=True):

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from datetime import timedelta
+from datetime import date, timedelta
 
 from msgspec import Struct
 
-from backend.providers.sandbox.figures import Figures, day_of, money
+from backend.providers.sandbox.figures import Figures, money
 from backend.providers.sandbox.people import MANY, Asked, Detail, Fields, Holding, Listing, Making, Resource
 
 Words = Mapping[str, str]
@@ -34,14 +34,12 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     spec: str = ""
     by: str = ""  # instead of the spec, or on top of a list: a function of `catalogue.py`
     stem: str = ""  # rows are `<stem>_cnt` and `<stem>_list`
-
     ref: str = ""  # of a list: the parameters that name an asset; words: number, kind, name
     count: tuple[int, int] = (0, 0)  # of a list: how many an ordinary person has
     names: dict[str, str] = {}  # of a list: type code to product names
     first: str = ""  # of a list: the type code of a person's first asset
     main: bool = True
     reg_date: bool = False
-
     of: str = ""  # the list whose assets it is about; "": about the person
     kinds: str = ""  # which of them: the first characters of the type code
     head: str = ""  # fields beside the rows
@@ -124,11 +122,11 @@ class Language:
         """The figures and words of each row."""
         figures = asked.holding.figures
         if entry.months:
-            yield from ((figures.on(day_of(f"{month}28")), {"month": month}) for month in asked.period.months())
+            yield from ((figures.on(date.fromisoformat(f"{month}28")), {"month": month}) for month in asked.period.months())
         elif entry.days:
-            yield from ((figures.on(day_of(day)), {"day": day, "month": day[:6]}) for day in asked.period.days(*entry.days))
+            yield from ((figures.on(date.fromisoformat(day)), {"day": day, "month": day[:6]}) for day in asked.period.days(*entry.days))
         elif entry.some:
-            count = MANY if asked.holding.has_many else figures.number(entry.stem, *entry.some)
+            count = MANY if asked.holding.many else figures.number(entry.stem, *entry.some)
             yield from ((figures.under(f"row {n}"), {}) for n in range(count))
         elif entry.balance:
             yield from self._movements(asked, entry.overdrawn if asked.holding.is_minus else entry.balance)
@@ -138,9 +136,9 @@ class Language:
     def _movements(self, asked: Asked, balance: str) -> Iterator[tuple[Figures, dict[str, str]]]:
         """What came and went, the newest first: every balance follows from the movement before it."""
         for day in asked.period.days(*asked.holding.figures.changes):
-            figures = asked.holding.figures.on(day_of(day))
+            figures = asked.holding.figures.on(date.fromisoformat(day))
             after = self.fact(figures, balance)
-            moved = after - self.fact(figures.on(day_of(day) - timedelta(days=1)), balance)
+            moved = after - self.fact(figures.on(date.fromisoformat(day) - timedelta(days=1)), balance)
             words = {"day": day, "month": day[:6], "time": f"{day}093000", "no": f"{day}1", "memo": figures.pick(f"{day} memo", _MEMOS)}
             if moved:
                 yield figures, {**words, "amount": money(abs(moved)), "after": money(after), "way": "in" if moved > 0 else "out"}
