@@ -156,8 +156,11 @@ def details(**values: object) -> dict[str, Any]:
 
 def facts(told: Struct, *but: str) -> dict[str, Any]:
     """Every field of an answer or of one of its rows but these, as `details` under the standard's own names."""
-    names = (name for name in told.__struct_fields__ if name not in _OF_PAGES and name not in but)
-    return details(**{name: getattr(told, name) for name in names})
+    shown = {}
+    for name in told.__struct_fields__:
+        if name not in _OF_PAGES and name not in but and (value := getattr(told, name)) is not None:
+            shown[name] = _shown(value)
+    return shown
 
 
 def named(code: str | None, names: Mapping[str, str]) -> str:
@@ -166,21 +169,10 @@ def named(code: str | None, names: Mapping[str, str]) -> str:
 
 
 def _shown(value: object) -> object:
-    match value:
-        case Decimal():
-            return plain(value)
-        case date():
-            return value.isoformat()
-        case Number():
-            return masked(value)
-        case Count():
-            return str(int(value))
-        case tuple():
-            return [_shown(each) for each in value]
-        case Struct():
-            return facts(value)
-        case _:
-            return value
+    show = _SHOW.get(type(value))
+    if show is not None:
+        return show(value)
+    return facts(value) if isinstance(value, Struct) else value
 
 
 _decoders: dict[type[Any], msgspec.json.Decoder[Any]] = {}
@@ -231,3 +223,12 @@ _TYPES: dict[type, Callable[[str], object]] = {
     Number: lambda raw: Number(_matched(_NUMBER, raw)),
 }
 _OF_PAGES = frozenset(Page.__struct_fields__)
+_SHOW: dict[type, Callable[[Any], object]] = {
+    Decimal: plain,
+    Amount: plain,
+    Day: Day.isoformat,
+    Moment: Moment.isoformat,
+    Number: masked,
+    Count: int.__repr__,
+    tuple: lambda rows: [_shown(each) for each in rows],
+}
