@@ -3,42 +3,31 @@
 A baseline and no straw man: the same HTTP clients with kept connections, the same parsing, vault, tables and PostgreSQL server as the new
 way; only that one call follows the other. `POST /blocking` answers when everything is stored, in one transaction at the end.
 `POST /background` answers when the registration is stored; each provider's data is stored as it is complete, for whoever polls.
-Never here: queues, Valkey, a feed. It has its own database, so that nobody takes its open registrations for work to be done.
+Never here: queues, Valkey, a feed. `baselines.py` is its process.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import signal
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import TypeVar
-from urllib.parse import urlsplit
 
-import asyncpg
-import uvicorn
 from msgspec import Struct
 from msgspec.structs import replace
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from ulid import ULID
 
-from backend.cli.serving import listen
 from backend.clock import SystemClock
 from backend.events import Asset, ProviderStatus, RegistrationStatus, to_json
 from backend.identity import Identity, TokenVerifier, identify
-from backend.logs import configure_logs
 from backend.providers.calls import Call
-from backend.providers.clients import ProviderClients, http_clients
+from backend.providers.clients import ProviderClients
 from backend.providers.consents import consent_for
-from backend.providers.contract import ApiType, CollectedAsset, Consent, Person, Provider, Signed, SignedConsent, TokenPair
+from backend.providers.contract import ApiType, CollectedAsset, Consent, Person, Provider, ProviderClient, Signed, SignedConsent, TokenPair
 from backend.providers.directory import directory_of
 from backend.providers.ids import Serials
 from backend.registration.asset_ids import asset_of
@@ -47,17 +36,15 @@ from backend.registration.handling import load
 from backend.registration.model import Item, Registration
 from backend.registration.rows import changed_rows, new_row
 from backend.services import need
-from backend.settings import Settings, load_settings
+from backend.settings import Settings
 from backend.storage import assets as stored_assets
 from backend.storage import links, registrations
 from backend.storage.assets import AssetQuery
 from backend.storage.database import Database
-from backend.storage.migrations import migrate
 from backend.storage.statements import Connection
 from backend.storage.vault import Vault
 from backend.web import json_answer, read_json
 
-DATABASE = "old_way"
 MOST_ASSETS = 500
 
 T = TypeVar("T")
@@ -91,7 +78,7 @@ class OldWay:
         self._settings = settings
         self._clock = SystemClock()
         self._directory = directory_of(settings)
-        self._secret = need(settings, "asset_id_secret").encode()
+        self.secret = need(settings, "asset_id_secret").encode()
         self._vault = vault
         self._serials = Serials(0)
 
@@ -108,7 +95,7 @@ class OldWay:
     async def collected(self, registration: Registration, person: Person) -> AsyncIterator[Collected]:
         """The signature, then each provider whole, in the order of choice."""
         _turn.set(asyncio.Lock())
-        signed = await self._signed(registration, person)
+        signed = await self.signed(registration, person)
         for item in registration.items:
             yield await self._provider(registration.user_id, person, signed[item.org_code])
 
@@ -131,7 +118,8 @@ class OldWay:
         state, items, changed = changed_rows(before, after)
         await registrations.save(connection, state, items, changed=changed, now=self._clock.now())
 
-    async def _signed(self, registration: Registration, person: Person) -> dict[str, SignedConsent]:
+    async def signed(self, registration: Registration, person: Person) -> dict[str, SignedConsent]:
+        """The person's signature under one consent per provider."""
         now = self._clock.now()
         consents = tuple(self._consent(item.org_code, now) for item in registration.items)
         request = await self._clients.ca.request_signature(person, consents, now)
@@ -144,13 +132,18 @@ class OldWay:
     def _consent(self, org_code: str, now: datetime) -> Consent:
         directory = self._directory
         operator, serial = self._settings.operator_org_code, self._serials.next()
-        return consent_for(self._entry(org_code), operator=operator, ca=directory.ca.org_code, now=now, serial=serial)
+        return consent_for(self.entry(org_code), operator=operator, ca=directory.ca.org_code, now=now, serial=serial)
 
-    def _entry(self, org_code: str) -> Provider:
+    def entry(self, org_code: str) -> Provider:
+        """A provider of the directory. Raises LookupError."""
         provider = self._directory.provider(org_code)
         if provider is None:
             raise LookupError(org_code)
         return provider
+
+    def client(self, org_code: str) -> ProviderClient:
+        """To one provider. Raises `ProviderUnavailable`."""
+        return self._clients.provider(org_code)
 
     def _signature(self, consent: Consent, cert_tx_id: str, answer: Signed) -> SignedConsent:
         return SignedConsent(
@@ -164,13 +157,13 @@ class OldWay:
         )
 
     async def _provider(self, user_id: str, person: Person, signed: SignedConsent) -> Collected:
-        client, now = self._clients.provider(signed.org_code), self._clock.now()
+        client, now = self.client(signed.org_code), self._clock.now()
         tokens: TokenPair = await client.request_token(person, signed, now)
         found: dict[tuple[str, str], CollectedAsset] = {}
         async for answer in client.collect(tokens.access_token, ApiType.USER_CONSENT, now):
             found.update(((asset.kind.value, asset.key), asset) for asset in answer)
-        provider = self._entry(signed.org_code)
-        assets = tuple(asset_of(self._secret, user_id, provider, asset, now) for asset in found.values())
+        provider = self.entry(signed.org_code)
+        assets = tuple(asset_of(self.secret, user_id, provider, asset, now) for asset in found.values())
         return Collected(signed, tokens, assets)
 
     def _link(self, user_id: str, collected: Collected) -> dict[str, object]:
@@ -285,53 +278,3 @@ def _with(registration: Registration, collected: Collected) -> Registration:
 
 def _answer(registration: Registration, assets: Sequence[Asset], *, status: int = 200) -> Response:
     return json_answer(to_json({"id": registration.id, "status": registration.status, "assets": assets}), status=status)
-
-
-# --- the process -----------------------------------------------------------------------------------------------------
-
-
-async def make_database(settings: Settings) -> str:
-    """The URL of our own database on the same server, made and migrated."""
-    url = need(settings, "database_url")
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute(f"CREATE DATABASE {DATABASE}")
-    finally:
-        await connection.close()
-    own = urlsplit(url)._replace(path=f"/{DATABASE}").geturl()
-    await migrate(own)
-    return own
-
-
-def create_app(settings: Settings, url: str) -> Starlette:
-    """The old API. Prints `ready <url>` when it serves."""
-
-    @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        database = Database(await make_database(settings), pool=settings.database_pool)
-        async with http_clients(directory_of(settings), settings, SystemClock(), guard=OneAfterTheOther()) as clients:
-            verifier = TokenVerifier(secret=need(settings, "jwt_secret"), jwks_url=None, clock=SystemClock())
-            app.routes.extend(Endpoints(OldWay(settings, database, clients), verifier, settings.max_body_bytes).routes())
-            print(f"ready {url}", flush=True)
-            yield
-        await database.close()
-
-    return Starlette(lifespan=lifespan)
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.old_way")
-    parser.add_argument("--data", type=Path, required=True, help="folder of the running system")
-    settings = load_settings(parser.parse_args().data)
-    configure_logs(settings, process="old-way")
-    listener = listen(settings.host, 0)
-    app = create_app(settings, f"http://{settings.host}:{listener.getsockname()[1]}")
-    config = uvicorn.Config(app, loop="uvloop", http="httptools", log_config=None, log_level="warning", access_log=False)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)  # uvicorn raises what ended it once more; with this, that is exit code 0
-    uvicorn.Server(config).run(sockets=[listener])
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
