@@ -23,6 +23,7 @@ from backend.providers.reading import Asking, Detail, Listing
 CONCURRENT_CALLS = 8
 MOST_PAGES = 200  # of one list, or of one detail
 MOST_ASSETS = 20_000
+MOST_WAITING = 100_000  # details that are still to be asked for
 
 Assets = tuple[CollectedAsset, ...]
 
@@ -125,8 +126,7 @@ class _Gathering:
             self._assets[found.asset.key] = found.asset
             new.append(found.asset)
             self._details.extend(_DetailPage(want=detail, key=found.asset.key) for detail in found.details)
-        if len(self._assets) > MOST_ASSETS:
-            raise outcomes.failed(self._org_code, Failure.PAGING)
+        self._check_bounds()
         return tuple(new)
 
     def _detailed(self, step: _DetailPage, page: Page) -> Assets:
@@ -134,7 +134,12 @@ class _Gathering:
         after = step.want.add(before, page)
         self._assets[step.key] = after
         self._details.extend(_DetailPage(want=each, key=step.key) for each in step.want.then(page))
+        self._check_bounds()
         return () if after == before else (after,)
+
+    def _check_bounds(self) -> None:
+        if len(self._assets) > MOST_ASSETS or len(self._details) > MOST_WAITING:
+            raise outcomes.failed(self._org_code, Failure.PAGING)
 
     def _following(self, step: _Step, cursor: str) -> _Step:
         if cursor in step.seen or len(step.seen) >= MOST_PAGES - 1:

@@ -12,7 +12,7 @@ import pytest
 from backend.errors import ProviderError, ProviderInvalidResponse, ProviderUnavailable, Trouble
 from backend.providers.calls import Call
 from backend.providers.contract import ApiType, CollectedAsset, Timestamps
-from backend.providers.gathering import CONCURRENT_CALLS, MOST_PAGES, gather
+from backend.providers.gathering import CONCURRENT_CALLS, MOST_PAGES, MOST_WAITING, gather
 from backend.providers.industries import bank, irp
 from backend.providers.outcomes import Failure, Finding, RspCode, error_of, failed
 from backend.providers.payloads import Page
@@ -299,3 +299,17 @@ async def test_a_provider_that_stops_keeping_timestamps_is_read_in_full_again() 
     await house.everything()
     assert house.timestamps.reached == {"CD32": "20261122100000"}
     assert house.timestamps.moved
+
+
+async def test_details_without_end_are_an_invalid_answer() -> None:
+    many = tuple(Detail("BA03", {"account_num": str(n)}, bank.DepositDetail, bank.with_deposit) for n in range(MOST_WAITING))
+
+    async def answer(code: str, _told: Body) -> Body:
+        return listed(1) if code == "BA01" else BALANCE
+
+    def with_many(page: bank.Accounts) -> Iterator[Found]:
+        for found in with_balances(page):
+            yield Found(found.asset, tuple(Detail(d.api_code, d.named, d.answer, d.add, lambda _: (*many, *many)) for d in found.details))
+
+    with pytest.raises(ProviderInvalidResponse):
+        await Institution(answer, Listing("BA01", bank.Accounts, with_many)).everything()

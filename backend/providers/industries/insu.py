@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from backend.events import AssetKind
 from backend.providers.contract import CollectedAsset
@@ -74,7 +74,7 @@ class Terms(Page, frozen=True, kw_only=True):
     is_loanable: bool | None = None
     pension_rcv_start_date: Day | None = None
     pension_rcv_cycle: Code | None = None
-    insured_list: Annotated[tuple[Insured, ...], MOST_ROWS] = ()
+    insured_list: Annotated[tuple[Insured, ...], Meta(max_length=50)] = ()  # each is one more call
 
 
 class Contract(Struct, frozen=True, kw_only=True):
