@@ -24,7 +24,9 @@ class Failpoint(StrEnum):
     COLLECT_BEFORE_CALL = "collect.before_call"  # the job was admitted, the provider was not called
     TOKEN_ANSWERED = "token.answered"  # the provider has given a token that nobody has written down
     COLLECT_ANSWERED = "collect.answered"  # the provider has sent assets, none of them is written
-    COMMIT_BEFORE = "commit.before"  # everything is said to PostgreSQL but the COMMIT; the transactions of any room count
+    COMMIT_BEFORE = (
+        "commit.before"  # everything is said to PostgreSQL but the COMMIT, or the one statement that is its own; any room's count
+    )
     HANDLE_COMMITTED = "handle.committed"  # facts are committed, the feed has not been told
     JOB_BEFORE_ACK = "job.before_ack"  # the job has run, its queue does not know
 

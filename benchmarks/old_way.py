@@ -40,6 +40,7 @@ from backend.settings import Settings
 from backend.storage import assets as stored_assets
 from backend.storage import links, registrations
 from backend.storage.assets import AssetQuery
+from backend.storage.changes import Change, commit
 from backend.storage.database import Database
 from backend.storage.statements import Connection
 from backend.storage.vault import Vault
@@ -109,14 +110,18 @@ class OldWay:
 
     async def keep(self, connection: Connection, user_id: str, collected: Collected) -> None:
         """Writes one provider's link and assets."""
-        await links.save(connection, self._link(user_id, collected))
+        await links.save(connection, user_id, self._link(user_id, collected))
         if collected.assets:
             await stored_assets.save(connection, user_id, collected.assets)
 
     async def change(self, connection: Connection, before: Registration, after: Registration) -> None:
         """Writes what differs."""
-        state, items, changed = changed_rows(before, after)
-        await registrations.save(connection, state, items, changed=changed, now=self._clock.now())
+        state, items = changed_rows(before, after)
+        row = await registrations.load(connection, before.user_id, before.id)
+        if row is not None:
+            since = row["feed_offset"]
+            change = Change(user_id=before.user_id, registration_id=before.id, since=since, state=state, items=items)
+            await commit(connection, change, self._clock.now())
 
     async def signed(self, registration: Registration, person: Person) -> dict[str, SignedConsent]:
         """The person's signature under one consent per provider."""
@@ -169,7 +174,6 @@ class OldWay:
     def _link(self, user_id: str, collected: Collected) -> dict[str, object]:
         tokens, now = collected.tokens, self._clock.now()
         return {
-            "user_id": user_id,
             "org_code": collected.consent.org_code,
             "status": "active",
             "consent_tx_id": collected.consent.tx_id,
@@ -182,8 +186,6 @@ class OldWay:
             ),
             "refresh_expires_at": tokens.refresh_expires_at,
             "scope": tokens.scope,
-            "last_refreshed_at": now,
-            "created_at": now,
             "updated_at": now,
         }
 

@@ -29,10 +29,10 @@ from backend.registration.people import People
 from backend.registration.rows import new_row
 from backend.registration.views import registration_view
 from backend.storage import consents, idempotency, links, registrations
+from backend.storage.changes import Writes
 from backend.storage.database import Database
 from backend.storage.idempotency import FirstAnswer
 from backend.storage.outbox import Entry
-from backend.storage.statements import Connection
 
 ACCEPTED = 202
 
@@ -117,11 +117,8 @@ class Accepting:
         before = await self._found(identity.user_id, registration_id)
         unsigned = await self._unsigned(before)
         sign_before = self._clock.now() + self._signature_ttl
-
-        async def beside(connection: Connection) -> None:
-            await registrations.begin_again(connection, identity.user_id, registration_id, sign_before=sign_before, request_id=request_id)
-
-        handled = await self._handling.handle(identity.user_id, registration_id, Retry(unsigned), beside=beside)
+        again = Writes(registration={"sign_before": sign_before, "request_id": request_id})
+        handled = await self._handling.handle(identity.user_id, registration_id, Retry(unsigned), writes=again)
         registration = _changed(handled, Problem.NOTHING_TO_RETRY)
         self._afterwards(After(identity.user_id, (), jobs_of(registration, request_id=request_id)))
         return self._answer(registration, position)

@@ -29,8 +29,8 @@ from backend.registration.decisions import Complete, Connect, Defer, Fail, ItemR
 from backend.registration.flights import SingleFlight
 from backend.registration.handling import Handling
 from backend.registration.linking import Grant, Linking, Papers
-from backend.storage import assets as stored_assets
-from backend.storage import links, registrations
+from backend.storage import registrations
+from backend.storage.changes import Writes
 from backend.storage.database import Database
 from backend.storage.statements import Connection
 
@@ -151,10 +151,8 @@ class Collecting:
         return grant, settle
 
     async def _keep(self, work: Work, grant: Grant) -> None:
-        async def beside(connection: Connection) -> None:
-            await self._linking.keep(connection, work.user_id, work.org_code, grant)
-
-        await self._handling.handle(work.user_id, work.registration_id, beside=beside)
+        link = self._linking.kept(work.user_id, work.org_code, grant)
+        await self._handling.handle(work.user_id, work.registration_id, writes=Writes(links=(link,)))
 
     async def _connected(self, work: Work, papers: Papers) -> Grant:
         """A token. `provider.connecting` is told meanwhile; a deferred provider must have answered first."""
@@ -178,23 +176,17 @@ class Collecting:
                 raise inbox.failure
 
     async def _record(self, work: Work, collected: tuple[CollectedAsset, ...], *, last: bool) -> None:
-        """One transaction: assets and what is told; with the last answer also the end."""
+        """At once: assets and what is told; with the last answer also the end."""
         user_id, org_code, run = work.user_id, work.org_code, work.run
         failpoints.reached(Failpoint.COLLECT_ANSWERED)
         now = self._clock.now()
         shown = tuple(asset_of(self._asset_secret, user_id, work.provider, asset, now) for asset in collected)
-
-        async def beside(connection: Connection) -> None:
-            if shown:
-                await stored_assets.save(connection, user_id, shown)
-            if last:
-                await links.refreshed(connection, user_id, org_code, now)
-
         requests: list[ItemRequest] = [RecordAssets(org_code, run, shown)] if shown else []
         if last:
             requests.append(Complete(org_code, run))
         if requests:
-            handled = await self._handling.handle(user_id, work.registration_id, *requests, beside=beside)
+            writes = Writes(assets=shown, read=(org_code,) if last else ())
+            handled = await self._handling.handle(user_id, work.registration_id, *requests, writes=writes)
             if not handled.facts:
                 raise Overtaken
 

@@ -18,7 +18,7 @@ from backend.providers.ids import Serials
 from backend.registration.model import Registration
 from backend.storage import consents
 from backend.storage.sealed import CONSENT_DOCUMENT, CONSENT_SIGNATURE
-from backend.storage.statements import Connection, Row
+from backend.storage.statements import Connection, Row, Values
 from backend.storage.vault import Vault
 
 
@@ -48,13 +48,11 @@ class Consenting:
             if provider is not None
         )
 
-    async def keep(self, connection: Connection, registration: Registration, drawn_up: tuple[Consent, ...], now: datetime) -> None:
-        """Keeps what was sent to the CA, in the caller's transaction."""
+    def asked(self, registration: Registration, drawn_up: tuple[Consent, ...], now: datetime) -> tuple[Values, ...]:
+        """What was sent to the CA, as rows to be kept."""
         ca_code = self._directory().ca.org_code
-        rows = [
+        return tuple(
             {
-                "user_id": registration.user_id,
-                "registration_id": registration.id,
                 "org_code": consent.org_code,
                 "run": registration.run,
                 "tx_id": consent.tx_id,
@@ -64,21 +62,21 @@ class Consenting:
                 "created_at": now,
             }
             for consent in drawn_up
-        ]
-        await consents.ask(connection, rows)
+        )
 
     async def kept(self, connection: Connection, registration: Registration) -> tuple[Consent, ...]:
         """What the person was asked to sign in this run."""
         rows = await consents.asked(connection, registration.user_id, registration.id, registration.run)
         return tuple(self._consent(row) for row in rows)
 
-    async def sign(self, connection: Connection, registration: Registration, cert_tx_id: str, signed: Mapping[str, str]) -> None:
-        """Keeps the signatures by org_code, in the caller's transaction."""
+    def signed(self, registration: Registration, cert_tx_id: str, signatures: Mapping[str, str]) -> tuple[Values, ...]:
+        """The signatures by org_code, as rows to be kept."""
         user_id, registration_id = registration.user_id, registration.id
         sealed = {
-            code: self._vault.seal(text.encode(), *CONSENT_SIGNATURE.row(user_id, registration_id, code)) for code, text in signed.items()
+            code: self._vault.seal(text.encode(), *CONSENT_SIGNATURE.row(user_id, registration_id, code))
+            for code, text in signatures.items()
         }
-        await consents.sign(connection, user_id, registration_id, cert_tx_id, sealed)
+        return tuple({"org_code": code, "signed_sealed": value, "cert_tx_id": cert_tx_id} for code, value in sealed.items())
 
     def drawn(self, user_id: str, registration_id: str, org_code: str, row: Row) -> Drawn:
         """What a token can be asked for with, from a row of `storage.links.papers` that has a signed consent."""

@@ -1,8 +1,9 @@
-"""A request meets a registration: lock, decide, write, commit, tell. Every change of a registration goes through `handle`.
+"""A request meets a registration: read, decide, commit, tell. Every change of a registration goes through `handle`.
 
 In: requests of `decisions.py`. Out: the registration after them and the facts, which are on their way to the person's feed.
-One transaction holds the state, the facts in the outbox, and whatever the caller writes `beside` (assets, links). Requests that come
-while one transaction of the same registration is under way in this process go into the next one together: ten providers answer at
+One statement holds the state, the facts in the outbox, and what the caller wants written with them (assets, links). It is decided on the
+registration as this process last knew it, and refused by PostgreSQL when anything of the user was told since: then under the user's lock.
+Requests that come while one statement of the same registration is under way go into the next one together: ten providers answer at
 about the same time, and each commit alone would wait for all the others.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 import structlog
@@ -33,11 +34,13 @@ from backend.registration.decisions import Request, decide
 from backend.registration.model import Registration, evolve
 from backend.registration.rows import changed_rows, restored
 from backend.storage import registrations, users
+from backend.storage.changes import Change, Writes, commit
 from backend.storage.database import Database
-from backend.storage.outbox import Entry, Relay, publish
+from backend.storage.outbox import Entry, Relay
 from backend.storage.statements import Connection
 
-Beside = Callable[[Connection], Awaitable[None]]
+MOST_KNOWN = 1000  # registrations that a process remembers between two changes
+
 Name = tuple[str, str]  # user id, registration id
 
 log = structlog.get_logger()
@@ -52,13 +55,13 @@ class Handled(Struct, frozen=True):
 
 
 class _Turn:
-    """One caller's requests, waiting for the transaction that takes them along."""
+    """One caller's requests, waiting for the statement that takes them along."""
 
-    __slots__ = ("beside", "done", "requests")
+    __slots__ = ("done", "requests", "writes")
 
-    def __init__(self, requests: Sequence[Request], beside: Beside | None) -> None:
+    def __init__(self, requests: Sequence[Request], writes: Writes | None) -> None:
         self.requests = requests
-        self.beside = beside
+        self.writes = writes
         self.done: asyncio.Future[Handled] = asyncio.get_running_loop().create_future()
 
     def decide(self, registration: Registration, now: datetime) -> tuple[Registration, tuple[Fact, ...]]:
@@ -71,6 +74,29 @@ class _Turn:
         return registration, tuple(facts)
 
 
+class _Known(Struct, frozen=True):
+    """A registration as it was at an offset of its user's feed. Every change tells something, so the offset is its version."""
+
+    offset: int
+    registration: Registration
+
+
+class _Decided(Struct, frozen=True):
+    """What several turns amount to."""
+
+    change: Change
+    after: Registration
+    turns: Sequence[tuple[Registration, tuple[Fact, ...]]]  # what each comes to
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.change.events and self.change.writes == Writes()
+
+    def handled(self, entries: Sequence[Entry]) -> list[Handled]:
+        told = iter(entries)
+        return [Handled(state, facts, tuple(next(told) for _ in facts)) for state, facts in self.turns]
+
+
 class Handling:
     """Carries out what `decide` decides. One per process, made in `services.py`."""
 
@@ -78,15 +104,16 @@ class Handling:
         self._database = database
         self._relay = relay
         self._clock = clock
-        self._waiting: dict[Name, list[_Turn]] = {}  # a key is there while its transactions are under way
+        self._waiting: dict[Name, list[_Turn]] = {}  # a key is there while its statements are under way
+        self._known: dict[Name, _Known] = {}  # what the last change left; whoever decides on it takes it out
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def handle(self, user_id: str, registration_id: str, *requests: Request, beside: Beside | None = None) -> Handled:
+    async def handle(self, user_id: str, registration_id: str, *requests: Request, writes: Writes | None = None) -> Handled:
         """Decides and commits; the facts are on their way to the feed then.
 
-        `beside` runs in the same transaction, unless the requests came too late; without requests it always runs.
+        `writes` go into the same statement, unless the requests came too late; without requests they always do.
         """
-        turn = _Turn(requests, beside)
+        turn = _Turn(requests, writes)
         name = (user_id, registration_id)
         if name in self._waiting:
             self._waiting[name].append(turn)
@@ -102,14 +129,15 @@ class Handling:
     async def find(self, user_id: str, registration_id: str) -> Registration | None:
         """The registration as it is now; None: this user has none of this id."""
         async with self._database.reading() as connection:
-            return await load(connection, user_id, registration_id)
+            known = await _read(connection, (user_id, registration_id))
+        return known.registration if known else None
 
     async def finish(self) -> None:
         """Waits for what is under way."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _work_off(self, name: Name) -> None:
-        """Takes along whoever waits, until nobody does. The next transaction runs while the facts of the last one are told."""
+        """Takes along whoever waits, until nobody does. The next statement runs while the facts of the last one are told."""
         telling: asyncio.Task[None] | None = None
         try:
             while (turns := self._taken(name)) or telling is not None:
@@ -134,7 +162,7 @@ class Handling:
     async def _handled(self, name: Name, turns: Sequence[_Turn]) -> Sequence[Entry]:
         """Gives every turn its answer. What fails for several turns is repeated for each alone: one must not hurt another."""
         try:
-            handled = await self._database.transaction(lambda connection: self._change(connection, name, turns))
+            handled = await self._changed(name, turns)
         except Exception as exc:
             if len(turns) > 1:
                 return [entry for turn in turns for entry in await self._handled(name, [turn])]
@@ -146,27 +174,62 @@ class Handling:
                 turn.done.set_result(one)
         return [entry for one in handled for entry in one.entries]
 
-    async def _change(self, connection: Connection, name: Name, turns: Sequence[_Turn]) -> list[Handled]:
-        """One transaction: all turns in their order."""
-        user_id, registration_id = name
-        locked = await users.lock(connection, user_id)
-        before = await load(connection, user_id, registration_id) if locked is not None else None
-        if before is None:
+    async def _changed(self, name: Name, turns: Sequence[_Turn]) -> list[Handled]:
+        """All turns in their order: on what we know, else on what there is now, else under the user's lock, where nobody overtakes."""
+        handled = await self._attempt(name, turns, self._known.pop(name, None))
+        if handled is None:
+            async with self._database.reading() as connection:
+                read = await _read(connection, name)
+            handled = await self._attempt(name, turns, read, fresh=True) if read else [Handled(None)] * len(turns)
+        if handled is None:
+            handled = await self._database.transaction(lambda connection: self._locked(connection, name, turns))
+        return handled
+
+    async def _locked(self, connection: Connection, name: Name, turns: Sequence[_Turn]) -> list[Handled]:
+        await users.lock(connection, name[0])
+        known = await _read(connection, name)
+        if known is None:
             return [Handled(None)] * len(turns)
+        decided = _decided(name, known, turns, self._clock.now())
+        entries = () if decided.is_empty else await commit(connection, decided.change, self._clock.now())
+        if entries is None:
+            raise AssertionError("overtaken under the lock")
+        return decided.handled(entries)
+
+    async def _attempt(self, name: Name, turns: Sequence[_Turn], known: _Known | None, *, fresh: bool = False) -> list[Handled] | None:
+        """One statement. None: nothing is known, or it was overtaken; that there is nothing to do is believed of fresh knowledge only."""
+        if known is None:
+            return None
         now = self._clock.now()
-        after, decided = before, list[tuple[Registration, tuple[Fact, ...]]]()
-        for turn in turns:
-            after, facts = turn.decide(after, now)
-            decided.append((after, facts))
-        if after != before:
-            state, items, changed = changed_rows(before, after)
-            await registrations.save(connection, state, items, changed=changed, now=now)
-        for turn, (_, facts) in zip(turns, decided, strict=True):
-            if turn.beside is not None and (facts or not turn.requests):
-                await turn.beside(connection)
-        events = [fact.event() for _, facts in decided for fact in facts]
-        entries = iter(await publish(connection, user_id, events, now) if events else ())
-        return [Handled(state, facts, tuple(next(entries) for _ in facts)) for state, facts in decided]
+        decided = _decided(name, known, turns, now)
+        if decided.is_empty:
+            return decided.handled(()) if fresh else None
+        entries = await self._database.single(lambda connection: commit(connection, decided.change, now))
+        if entries is None:
+            return None
+        self._remember(name, decided, known.offset + len(entries))
+        return decided.handled(entries)
+
+    def _remember(self, name: Name, decided: _Decided, offset: int) -> None:
+        """Unless it has ended, or columns were written that the state does not show."""
+        if decided.after.completed_as is None and not decided.change.writes.registration:
+            self._known[name] = _Known(offset, decided.after)
+            if len(self._known) > MOST_KNOWN:
+                del self._known[next(iter(self._known))]
+
+
+def _decided(name: Name, known: _Known, turns: Sequence[_Turn], now: datetime) -> _Decided:
+    """What all turns amount to, in their order."""
+    after, writes, comes_to = known.registration, Writes(), list[tuple[Registration, tuple[Fact, ...]]]()
+    for turn in turns:
+        after, facts = turn.decide(after, now)
+        comes_to.append((after, facts))
+        if turn.writes is not None and (facts or not turn.requests):
+            writes += turn.writes
+    state, items = changed_rows(known.registration, after)
+    events = [fact.event() for _, facts in comes_to for fact in facts]
+    change = Change(user_id=name[0], registration_id=name[1], since=known.offset, state=state, items=items, writes=writes, events=events)
+    return _Decided(change, after, comes_to)
 
 
 def _log(handled: Handled) -> None:
@@ -187,6 +250,11 @@ def _log(handled: Handled) -> None:
                 log.info(fact.TYPE, registration_id=fact.registration_id)
             case ProviderDeferred(org_code=org_code, reason=reason):
                 log.info(fact.TYPE, registration_id=fact.registration_id, org_code=org_code, reason=reason)
+
+
+async def _read(connection: Connection, name: Name) -> _Known | None:
+    row = await registrations.load(connection, *name)
+    return _Known(row["feed_offset"], restored(row)) if row else None
 
 
 async def load(connection: Connection, user_id: str, registration_id: str) -> Registration | None:

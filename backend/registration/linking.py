@@ -24,7 +24,7 @@ from backend.registration.people import People
 from backend.storage import links
 from backend.storage.database import Database
 from backend.storage.sealed import ACCESS_TOKEN, REFRESH_TOKEN
-from backend.storage.statements import Connection, Row
+from backend.storage.statements import Row, Values
 from backend.storage.vault import Vault
 
 SPARE = timedelta(minutes=5)  # a token that ends sooner is refreshed before it is used
@@ -117,11 +117,10 @@ class Linking:
         tokens = await client.refresh_token(grant.tokens, self._clock.now())
         return replace(grant, tokens=tokens, fresh=True)
 
-    async def keep(self, connection: Connection, user_id: str, org_code: str, grant: Grant) -> None:
-        """Writes a fresh grant into the link's row, and a new consent into the history, under the user's lock."""
+    def kept(self, user_id: str, org_code: str, grant: Grant) -> Values:
+        """A fresh grant, as the link's row is to hold it."""
         now, tokens = self._clock.now(), grant.tokens
-        row = {
-            "user_id": user_id,
+        return {
             "org_code": org_code,
             "status": ACTIVE,
             "consent_tx_id": grant.consent_tx_id,
@@ -132,10 +131,8 @@ class Linking:
             "refresh_token_sealed": self._vault.seal(tokens.refresh_token.encode(), *REFRESH_TOKEN.row(user_id, org_code)),
             "refresh_expires_at": tokens.refresh_expires_at,
             "scope": tokens.scope,
-            "created_at": now,
             "updated_at": now,
         }
-        await links.save(connection, row)
 
     def _opened(self, user_id: str, org_code: str, row: Row) -> Grant:
         tokens = TokenPair(

@@ -40,22 +40,22 @@ def new_row(registration: Registration, *, request_id: str) -> Values:
         "created_at": registration.created_at,
         "sign_before": registration.sign_before,
         "request_id": request_id,
+        "user_id": registration.user_id,
+        "id": registration.id,
         **_state(registration),
     }
 
 
-def changed_rows(before: Registration, after: Registration) -> tuple[Values, list[Values], bool]:
-    """The registration's state, the items that differ, and whether anything beside the items does."""
-    state = _state(after)
+def changed_rows(before: Registration, after: Registration) -> tuple[Values, list[Values]]:
+    """The registration's state, empty if it is the same, and the items that differ."""
+    was, state = _state(before), _state(after)
     known = {item.org_code: item for item in before.items}
     items = [_item_state(item) for item in after.items if item != known[item.org_code]]
-    return state, items, state != _state(before)
+    return state if state != was else {}, items
 
 
 def _state(registration: Registration) -> Values:
     return {
-        "user_id": registration.user_id,
-        "id": registration.id,
         "status": registration.status.value,
         "run": registration.run,
         "completed_as": registration.completed_as.value if registration.completed_as else None,

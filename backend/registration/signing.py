@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 
 import structlog
 from msgspec import Struct
-from msgspec.structs import asdict
 
 from backend import failpoints
 from backend.clock import Clock
@@ -27,8 +26,8 @@ from backend.registration.handling import Handling, load
 from backend.registration.model import Registration, requested_signature
 from backend.registration.people import People
 from backend.storage import registrations
+from backend.storage.changes import Writes
 from backend.storage.database import Database
-from backend.storage.statements import Connection
 
 log = structlog.get_logger()
 
@@ -137,24 +136,15 @@ class Signing:
             aos_url=request.aos_app_scheme_url,
             expires_at=expires_at,
         )
-
-        async def beside(connection: Connection) -> None:
-            await registrations.keep_request(
-                connection, registration.user_id, registration.id, {**asdict(request), "expires_at": expires_at}
-            )
-            await self._consenting.keep(connection, registration, drawn_up, now)
-
+        writes = Writes(registration=_columns(request, expires_at), asked=self._consenting.asked(registration, drawn_up, now))
         requested = RecordSignatureRequest(registration.run, signature)
-        await self._handling.handle(registration.user_id, registration.id, requested, beside=beside)
+        await self._handling.handle(registration.user_id, registration.id, requested, writes=writes)
 
     async def _signed(self, opened: Opened, cert_tx_id: str, by_tx_id: dict[str, str], request_id: str) -> None:
         registration = opened.registration
         signed = {consent.org_code: by_tx_id[consent.tx_id] for consent in opened.consents}
-
-        async def beside(connection: Connection) -> None:
-            await self._consenting.sign(connection, registration, cert_tx_id, signed)
-
-        handled = await self._handling.handle(registration.user_id, registration.id, RecordSigned(registration.run), beside=beside)
+        writes = Writes(signed=self._consenting.signed(registration, cert_tx_id, signed))
+        handled = await self._handling.handle(registration.user_id, registration.id, RecordSigned(registration.run), writes=writes)
         if handled.registration is not None and handled.registration.status is RegistrationStatus.COLLECTING:
             failpoints.reached(Failpoint.SIGN_COMMITTED)
             await self._queue.enqueue(jobs_of(handled.registration, request_id=request_id))
@@ -170,3 +160,14 @@ class Signing:
                 return Opened(registration, person, None, ())
             request = SignatureRequest(**await registrations.kept_request(connection, user_id, registration_id))
             return Opened(registration, person, request, await self._consenting.kept(connection, registration))
+
+
+def _columns(request: SignatureRequest, expires_at: datetime) -> dict[str, object]:
+    return {
+        "sign_tx_id": request.sign_tx_id,
+        "cert_tx_id": request.cert_tx_id,
+        "sign_web_url": request.web_url,
+        "sign_ios_url": request.ios_app_scheme_url,
+        "sign_aos_url": request.aos_app_scheme_url,
+        "sign_expires_at": expires_at,
+    }

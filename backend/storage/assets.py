@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 
 from msgspec import Struct
 
@@ -33,18 +32,27 @@ _LIST = statement(
 )
 
 
-_COLUMNS = tuple(table.c.keys())
-_SAVE = statement(
-    f"""
-    INSERT INTO assets ({", ".join(_COLUMNS)}) VALUES ({", ".join(f":{name}" for name in _COLUMNS)})
-    ON CONFLICT (user_id, id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS if name not in {"user_id", "id"})}
-    """  # noqa: S608  # constants
-)
+_CHANGED = ", ".join(f"{column} = excluded.{column}" for column in table.c.keys() if column not in {"user_id", "id"})  # noqa: SIM118
+# A step of a statement; what commits later stays, as in the feed.
+SAVED = f"""saved AS (
+    INSERT INTO assets (user_id, id, org_code, industry, kind, name, number_masked, status, balance_amount, balance_currency, as_of,
+      details)
+    SELECT :user_id, asset.* FROM numbered, jsonb_to_recordset(CAST(:assets AS jsonb)) AS asset(id text, org_code text, industry text,
+      kind text, name text, number_masked text, status text, balance_amount numeric, balance_currency text, as_of timestamptz,
+      details jsonb)
+    ORDER BY asset.id
+    ON CONFLICT (user_id, id) DO UPDATE SET {_CHANGED})"""  # noqa: S608  # constants
+_SAVE = statement(f"WITH numbered AS (SELECT), {SAVED} SELECT")
 
 
 async def save(connection: Connection, user_id: str, assets: Sequence[Asset]) -> None:
-    """Replaces by id. What commits later stays, as in the feed: under the user's lock the two orders are one."""
-    await _SAVE.run_each(connection, [_row(user_id, asset) for asset in sorted(assets, key=lambda asset: asset.id)])
+    """Replaces by id."""
+    await _SAVE.run(connection, {"user_id": user_id, "assets": rows(assets)})
+
+
+def rows(assets: Sequence[Asset]) -> list[dict[str, object]]:
+    """What `SAVED` takes: the last of each id."""
+    return [_row(asset) for asset in {asset.id: asset for asset in assets}.values()]
 
 
 async def listed(connection: Connection, user_id: str, query: AssetQuery) -> list[Asset]:
@@ -54,9 +62,8 @@ async def listed(connection: Connection, user_id: str, query: AssetQuery) -> lis
     return [_asset(row) for row in await _LIST.rows(connection, {"user_id": user_id, **values})]
 
 
-def _row(user_id: str, asset: Asset) -> dict[str, object]:
+def _row(asset: Asset) -> dict[str, object]:
     return {
-        "user_id": user_id,
         "id": asset.id,
         "org_code": asset.org_code,
         "industry": asset.industry.value,
@@ -64,9 +71,9 @@ def _row(user_id: str, asset: Asset) -> dict[str, object]:
         "name": asset.name,
         "number_masked": asset.number_masked,
         "status": asset.status,
-        "balance_amount": asset.balance.amount if asset.balance else None,
+        "balance_amount": str(asset.balance.amount) if asset.balance else None,
         "balance_currency": asset.balance.currency if asset.balance else None,
-        "as_of": datetime.fromisoformat(asset.as_of),
+        "as_of": asset.as_of,
         "details": asset.details,
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import date
 
 from backend.storage.statements import Connection, Row, Values, statement
@@ -14,39 +14,29 @@ _SIGNED_PROVIDERS = statement(
       AND signed_sealed IS NOT NULL AND ends_on > :today
     """
 )
-_ASK = statement(
-    """
+# Steps of a statement.
+ASKED = """asked AS (
     INSERT INTO consents (user_id, registration_id, org_code, run, tx_id, ca_code, document_sealed, ends_on, created_at)
-    VALUES (:user_id, :registration_id, :org_code, :run, :tx_id, :ca_code, :document_sealed, :ends_on, :created_at)
+    SELECT :user_id, :registration_id, consent.* FROM numbered, jsonb_to_recordset(CAST(:asked AS jsonb)) AS consent(org_code text, run int,
+      tx_id text, ca_code text, document_sealed bytea, ends_on date, created_at timestamptz)
     ON CONFLICT (user_id, registration_id, org_code) DO UPDATE SET run = excluded.run, tx_id = excluded.tx_id,
       ca_code = excluded.ca_code, document_sealed = excluded.document_sealed, ends_on = excluded.ends_on,
-      created_at = excluded.created_at, signed_sealed = NULL, cert_tx_id = NULL
-    """
-)
-_SIGN = statement(
-    """
-    UPDATE consents SET signed_sealed = signed.sealed, cert_tx_id = :cert_tx_id
-    FROM unnest(CAST(:org_codes AS text[]), CAST(:sealed AS bytea[])) AS signed(org_code, sealed)
-    WHERE user_id = :user_id AND registration_id = :registration_id AND consents.org_code = signed.org_code
-    """
-)
+      created_at = excluded.created_at, signed_sealed = NULL, cert_tx_id = NULL)"""
+SIGNED = """signed AS (
+    UPDATE consents SET signed_sealed = consent.signed_sealed, cert_tx_id = consent.cert_tx_id
+    FROM numbered, jsonb_to_recordset(CAST(:signed AS jsonb)) AS consent(org_code text, signed_sealed bytea, cert_tx_id text)
+    WHERE user_id = :user_id AND registration_id = :registration_id AND consents.org_code = consent.org_code)"""
 
 
-async def ask(connection: Connection, rows: Sequence[Values]) -> None:
-    """Writes the consents of a signature request, over those of an earlier run."""
-    await _ASK.run_each(connection, rows)
+def row(consent: Values) -> Values:
+    """What the steps take: as JSON, so bytes as PostgreSQL writes them."""
+    return {name: value if not isinstance(value, bytes) else f"\\x{value.hex()}" for name, value in consent.items()}
 
 
 async def asked(connection: Connection, user_id: str, registration_id: str, run: int) -> Sequence[Row]:
     """What the person was asked to sign in this run."""
     values = {"user_id": user_id, "registration_id": registration_id, "run": run}
     return await _OF_RUN.rows(connection, values)
-
-
-async def sign(connection: Connection, user_id: str, registration_id: str, cert_tx_id: str, signed: Mapping[str, bytes]) -> None:
-    """Keeps the sealed signatures by org_code."""
-    values = {"org_codes": list(signed), "sealed": list(signed.values()), "cert_tx_id": cert_tx_id}
-    await _SIGN.run(connection, {"user_id": user_id, "registration_id": registration_id, **values})
 
 
 async def signed_providers(connection: Connection, user_id: str, registration_id: str, today: date) -> frozenset[str]:

@@ -67,6 +67,10 @@ def translated() -> Iterator[None]:
         raise
 
 
+def _about_to_commit() -> None:
+    failpoints.reached(Failpoint.COMMIT_BEFORE)
+
+
 class Database:
     """Reads and transactions. One per process, made in `services.py`; connects on first use."""
 
@@ -100,13 +104,21 @@ class Database:
         async def whole(connection: Connection) -> _T:
             async with connection.transaction():
                 done = await deed(connection)
-                failpoints.reached(Failpoint.COMMIT_BEFORE)
+                _about_to_commit()
             return done
 
-        return await self.single(whole)
+        return await self._repeated(whole)
 
     async def single(self, deed: Callable[[Connection], Awaitable[_T]]) -> _T:
         """The same for a deed of one statement, which is a transaction by itself and needs no more than its own round trip."""
+
+        async def alone(connection: Connection) -> _T:
+            _about_to_commit()
+            return await deed(connection)
+
+        return await self._repeated(alone)
+
+    async def _repeated(self, deed: Callable[[Connection], Awaitable[_T]]) -> _T:
         for last in (*(False,) * (_AGAIN - 1), True):
             try:
                 async with self.reading() as connection:

@@ -28,35 +28,39 @@ _USABLE = statement(
       AND consent_ends_on > :today AND refresh_expires_at > :now
     """
 )
-_REFRESHED = statement("UPDATE links SET last_refreshed_at = :now, updated_at = :now WHERE user_id = :user_id AND org_code = :org_code")
-
-
-# The history is written first by name only: every step of one statement sees the rows as they were before it.
-_SAVE = statement(
-    """
-    WITH new AS (
-      SELECT CAST(:user_id AS text) AS user_id, CAST(:org_code AS text) AS org_code, CAST(:consent_tx_id AS text) AS tx_id),
-    granted AS (
-      INSERT INTO consent_history (user_id, org_code, tx_id, happened, ends_on, at)
-      SELECT new.user_id, new.org_code, new.tx_id, 'granted', :consent_ends_on, :updated_at
-      FROM new LEFT JOIN links ON links.user_id = new.user_id AND links.org_code = new.org_code
-      WHERE links.consent_tx_id IS DISTINCT FROM new.tx_id)
+# Steps of a statement. Every step sees the rows as they were before it, so the history sees the consent that is about to be replaced.
+LINKED = """given AS (
+    SELECT link.* FROM numbered, jsonb_to_recordset(CAST(:links AS jsonb)) AS link(org_code text, status text, consent_tx_id text,
+      consent_ends_on date, consented_at timestamptz, access_token_sealed bytea, access_expires_at timestamptz,
+      refresh_token_sealed bytea, refresh_expires_at timestamptz, scope text, updated_at timestamptz)),
+  granted AS (
+    INSERT INTO consent_history (user_id, org_code, tx_id, happened, ends_on, at)
+    SELECT :user_id, given.org_code, given.consent_tx_id, 'granted', given.consent_ends_on, given.updated_at
+    FROM given LEFT JOIN links ON links.user_id = :user_id AND links.org_code = given.org_code
+    WHERE links.consent_tx_id IS DISTINCT FROM given.consent_tx_id),
+  linked AS (
     INSERT INTO links (user_id, org_code, status, consent_tx_id, consent_ends_on, consented_at, access_token_sealed, access_expires_at,
-      refresh_token_sealed, refresh_expires_at, scope, created_at, updated_at)
-    VALUES (:user_id, :org_code, :status, :consent_tx_id, :consent_ends_on, :consented_at, :access_token_sealed, :access_expires_at,
-      :refresh_token_sealed, :refresh_expires_at, :scope, :updated_at, :updated_at)
+      refresh_token_sealed, refresh_expires_at, scope, updated_at, created_at)
+    SELECT :user_id, given.*, given.updated_at FROM given
     ON CONFLICT (user_id, org_code) DO UPDATE SET status = excluded.status, consent_tx_id = excluded.consent_tx_id,
       consent_ends_on = excluded.consent_ends_on, consented_at = excluded.consented_at,
       access_token_sealed = excluded.access_token_sealed, access_expires_at = excluded.access_expires_at,
       refresh_token_sealed = excluded.refresh_token_sealed, refresh_expires_at = excluded.refresh_expires_at,
-      scope = excluded.scope, updated_at = excluded.updated_at
-    """
-)
+      scope = excluded.scope, updated_at = excluded.updated_at)"""
+READ = """done AS (
+    UPDATE links SET last_refreshed_at = :now, updated_at = :now FROM numbered
+    WHERE user_id = :user_id AND org_code = ANY(CAST(:read AS text[])))"""
+_SAVE = statement(f"WITH numbered AS (SELECT), {LINKED} SELECT")
 
 
-async def save(connection: Connection, row: Values) -> None:
+async def save(connection: Connection, user_id: str, link: Values) -> None:
     """Makes or replaces the one link of (user, provider), and notes a new consent in the history. When it was made is kept."""
-    await _SAVE.run(connection, row)
+    await _SAVE.run(connection, {"user_id": user_id, "links": [row(link)]})
+
+
+def row(link: Values) -> Values:
+    """What `LINKED` takes: as JSON, so bytes as PostgreSQL writes them."""
+    return {name: value if not isinstance(value, bytes) else f"\\x{value.hex()}" for name, value in link.items()}
 
 
 async def papers(connection: Connection, user_id: str, registration_id: str, org_code: str, today: date) -> Row | None:
@@ -72,8 +76,3 @@ async def usable(connection: Connection, user_id: str, org_codes: Sequence[str],
     """Providers whose link can be read without another signature."""
     values = {"user_id": user_id, "org_codes": list(org_codes), "today": today, "now": now}
     return frozenset(await _USABLE.column(connection, values))
-
-
-async def refreshed(connection: Connection, user_id: str, org_code: str, now: datetime) -> None:
-    """Notes that everything was read."""
-    await _REFRESHED.run(connection, {"user_id": user_id, "org_code": org_code, "now": now})

@@ -5,7 +5,7 @@ Every statement names the user. `load` is used under the user's lock by whoever 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from msgspec import Struct
@@ -34,9 +34,10 @@ class OpenWork(Struct, frozen=True):
     org_code: str | None  # None: the signature
 
 
-# A registration with its items is one row and one round trip; `items` holds the columns of `ITEM` in the order of choice.
+# A registration with its items, at an offset of its user's feed, is one row and one round trip.
+# `items` holds the columns of `ITEM` in the order of choice.
 _WHOLE = """
-    SELECT r.*, (
+    SELECT r.*, (SELECT feed_offset FROM users WHERE users.user_id = r.user_id) AS feed_offset, (
       SELECT jsonb_agg(jsonb_build_array(i.org_code, i.status, i.run, i.asset_ids, i.error_code, i.retry_at) ORDER BY i.position)
       FROM registration_items i WHERE i.user_id = r.user_id AND i.registration_id = r.id) AS items
     FROM registrations r WHERE r.user_id = :user_id
@@ -57,19 +58,22 @@ _ADDED = """
 """
 _ACCEPT = publishing(idempotency.NO_KEY, users.ENTERED, _ADDED)
 _ACCEPT_ONCE = publishing(idempotency.KEPT, users.ENTERED, _ADDED)
-_SAVE = statement(
-    """
-    WITH registration AS (
-      UPDATE registrations SET status = :status, run = :run, completed_as = :completed_as, signature_status = :signature_status,
-        signature_run = :signature_run, updated_at = :now
-      WHERE :changed AND user_id = :user_id AND id = :id)
+# A step of a statement.
+ITEMS = """items AS (
     UPDATE registration_items i SET status = item.status, run = item.run, asset_ids = item.asset_ids, error_code = item.error_code,
       retry_at = item.retry_at, updated_at = :now
-    FROM jsonb_to_recordset(CAST(:items AS jsonb))
+    FROM numbered, jsonb_to_recordset(CAST(:items AS jsonb))
       AS item(org_code text, status text, run int, asset_ids text[], error_code text, retry_at timestamptz)
-    WHERE i.user_id = :user_id AND i.registration_id = :id AND i.org_code = item.org_code
-    """
-)
+    WHERE i.user_id = :user_id AND i.registration_id = :registration_id AND i.org_code = item.org_code)"""
+
+
+def state(columns: Iterable[str]) -> str:
+    """A step that sets these columns to `:new_<column>`."""
+    new = ", ".join(f"{column} = :new_{column}" for column in columns)
+    return f"""registration AS (
+    UPDATE registrations SET {new} FROM numbered WHERE user_id = :user_id AND id = :registration_id)"""  # noqa: S608  # our own names
+
+
 _UNSIGNED = statement(
     """
     SELECT user_id, id AS registration_id, run, request_id FROM registrations
@@ -121,21 +125,6 @@ async def listed(connection: Connection, user_id: str, page: Page) -> Sequence[R
     return await _LIST.rows(connection, values)
 
 
-async def save(connection: Connection, registration: Values, items: Sequence[Values], *, changed: bool, now: datetime) -> None:
-    """Writes the state of a registration, unless it has not `changed`, and of those of its items that have."""
-    await _SAVE.run(connection, {**registration, "items": items, "changed": changed, "now": now})
-
-
-_BEGIN_AGAIN = statement(
-    "UPDATE registrations SET sign_before = :sign_before, request_id = :request_id WHERE user_id = :user_id AND id = :id"
-)
-_KEEP_REQUEST = statement(
-    """
-    UPDATE registrations SET sign_tx_id = :sign_tx_id, cert_tx_id = :cert_tx_id, sign_web_url = :web_url,
-      sign_ios_url = :ios_app_scheme_url, sign_aos_url = :aos_app_scheme_url, sign_expires_at = :expires_at
-    WHERE user_id = :user_id AND id = :id
-    """
-)
 _TOUCH = statement(
     """
     UPDATE registration_items SET retry_at = :retry_at, updated_at = :now
@@ -148,16 +137,6 @@ _REQUEST = statement(
     FROM registrations WHERE user_id = :user_id AND id = :id
     """
 )
-
-
-async def begin_again(connection: Connection, user_id: str, registration_id: str, *, sign_before: datetime, request_id: str) -> None:
-    """Notes the request that began the next run, and until when that may be signed."""
-    await _BEGIN_AGAIN.run(connection, {"user_id": user_id, "id": registration_id, "sign_before": sign_before, "request_id": request_id})
-
-
-async def keep_request(connection: Connection, user_id: str, registration_id: str, request: Values) -> None:
-    """Keeps what the CA answered to a sign_request."""
-    await _KEEP_REQUEST.run(connection, {"user_id": user_id, "id": registration_id, **request})
 
 
 async def kept_request(connection: Connection, user_id: str, registration_id: str) -> Row:

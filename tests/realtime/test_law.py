@@ -27,9 +27,7 @@ from backend.events import Asset
 from backend.registration.decisions import Cancel, RecordAssets, RecordSignatureRequest, RecordSigned, Request, Retry
 from backend.services import Foundation, found
 from backend.settings import Settings
-from backend.storage import assets as stored_assets
-from backend.storage import registrations
-from backend.storage.statements import Connection
+from backend.storage.changes import Writes
 from tests.clients.apps import JSON, App, Snapshot, folded, is_after
 from tests.clients.people import read_snapshot
 from tests.realtime.given import SECRET, serve, token, until
@@ -43,6 +41,7 @@ MOST_OBSERVERS = 4
 ACCEPTED_OR_TOO_LATE = {202, 409}
 
 USERS = itertools.count(1)
+REQUESTED = {"sign_web_url": "https://ca/w", "sign_ios_url": "ca://i", "sign_aos_url": "ca://a", "sign_expires_at": NOON + TTL}
 
 
 @dataclass
@@ -102,7 +101,7 @@ class World:
             case RecordAssets(org_code=org_code, run=run, assets=assets):
                 await self._record(registration_id, org_code, run, assets)
             case RecordSignatureRequest():
-                await self._handle(registration_id, request, {"web_url": "https://ca/w", "ios_app_scheme_url": "ca://i"})
+                await self._handle(registration_id, request, REQUESTED)
             case _:
                 await self._handle(registration_id, request, {})
 
@@ -112,20 +111,11 @@ class World:
         shown = tuple(
             msgspec.structs.replace(each, id=f"{org_code}-{each.id}", name=f"입출금 {self.changes}", as_of=now) for each in assets
         )
-
-        async def beside(connection: Connection) -> None:
-            if shown:
-                await stored_assets.save(connection, self.user_id, shown)
-
-        await self.stage.foundation.handling.handle(self.user_id, registration_id, RecordAssets(org_code, run, shown), beside=beside)
+        recorded = RecordAssets(org_code, run, shown)
+        await self.stage.foundation.handling.handle(self.user_id, registration_id, recorded, writes=Writes(assets=shown))
 
     async def _handle(self, registration_id: str, request: Request, columns: dict[str, Any]) -> None:
-        async def beside(connection: Connection) -> None:
-            if columns:
-                named = {"sign_tx_id": "s", "cert_tx_id": "c", "aos_app_scheme_url": "ca://a", "expires_at": NOON + TTL}
-                await registrations.keep_request(connection, self.user_id, registration_id, {**columns, **named})
-
-        await self.stage.foundation.handling.handle(self.user_id, registration_id, request, beside=beside)
+        await self.stage.foundation.handling.handle(self.user_id, registration_id, request, writes=Writes(registration=columns))
 
     async def observe(self, transport: Transport) -> None:
         """Somebody reads a snapshot and follows from its position."""

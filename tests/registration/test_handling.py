@@ -4,29 +4,54 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from backend.clock import SystemClock
+from backend.errors import Trouble
+from backend.events import Asset, AssetKind, Industry, ProviderConnecting
 from backend.realtime.feed import MemoryFeed
-from backend.registration.decisions import Complete, Connect, RecordAcceptance, RecordSignatureRequest, RecordSigned, decide
+from backend.registration.decisions import Complete, Connect, Fail, RecordAcceptance, RecordSignatureRequest, RecordSigned, Retry, decide
 from backend.registration.handling import Handling
 from backend.registration.model import Item, Registration, requested_signature
 from backend.registration.rows import new_row
-from backend.storage import registrations
+from backend.storage import assets, registrations
+from backend.storage.assets import AssetQuery
+from backend.storage.changes import Writes
 from backend.storage.database import Database
-from backend.storage.outbox import Relay
+from backend.storage.outbox import Relay, publish
 from backend.storage.statements import Connection
 
 CODES = tuple(f"A1MOABK{number:03}" for number in range(8))
 REGISTRATION = "reg_1"
+NEWS = ProviderConnecting(registration_id="reg_of_another_time", at=datetime(2026, 11, 22, tzinfo=UTC), org_code=CODES[0])
+
+
+def asset(name: str, org_code: str = CODES[0]) -> Asset:
+    return Asset(
+        id=name,
+        org_code=org_code,
+        industry=Industry.BANK,
+        kind=AssetKind.DEPOSIT,
+        name="자유 입출금",
+        number_masked="***-1",
+        status="active",
+        balance=None,
+        as_of="2026-11-22T03:00:00.000Z",
+        details={},
+    )
 
 
 class Counted(Database):
-    """Counts its transactions."""
+    """Counts what it is asked for."""
 
+    statements = 0
     transactions = 0
+
+    async def single(self, deed):  # type: ignore[no-untyped-def]
+        self.statements += 1
+        return await super().single(deed)
 
     async def transaction(self, deed):  # type: ignore[no-untyped-def]
         self.transactions += 1
@@ -42,10 +67,11 @@ async def database(database_url: str) -> AsyncIterator[Counted]:
 
 @pytest.fixture
 def feed() -> MemoryFeed:
-    async def nothing(_: str) -> int:
-        return 0
+    return MemoryFeed(relayed=_nothing)
 
-    return MemoryFeed(relayed=nothing)
+
+async def _nothing(_: str) -> int:
+    return 0
 
 
 @pytest.fixture
@@ -72,11 +98,11 @@ async def handling(database: Counted, feed: MemoryFeed) -> AsyncIterator[Handlin
     await relay.close()
 
 
-async def test_requests_that_meet_share_transactions_and_each_gets_its_own_facts(handling: Handling, database: Counted) -> None:
-    before = database.transactions
+async def test_requests_that_meet_share_statements_and_each_gets_its_own_facts(handling: Handling, database: Counted) -> None:
+    before = database.statements
     handled = await asyncio.gather(*(handling.handle("anna", REGISTRATION, Connect(code, 1)) for code in CODES))
     assert [fact.event().org_code for one in handled for fact in one.facts] == list(CODES)
-    assert database.transactions - before < len(CODES)
+    assert database.statements - before < len(CODES)
 
 
 async def test_facts_reach_the_feed_in_the_order_of_their_offsets(handling: Handling, feed: MemoryFeed) -> None:
@@ -88,10 +114,8 @@ async def test_facts_reach_the_feed_in_the_order_of_their_offsets(handling: Hand
 
 
 async def test_one_callers_fault_leaves_the_others_alone(handling: Handling) -> None:
-    async def broken(connection: Connection) -> None:
-        await connection.execute("SELECT 1 / 0")
-
-    deeds = [handling.handle("anna", REGISTRATION, Connect(code, 1), beside=broken if code == CODES[3] else None) for code in CODES]
+    broken = Writes(assets=(asset("\0", CODES[3]),))  # PostgreSQL knows no NUL
+    deeds = [handling.handle("anna", REGISTRATION, Connect(code, 1), writes=broken if code == CODES[3] else None) for code in CODES]
     answers = await asyncio.gather(*deeds, return_exceptions=True)
     assert [isinstance(answer, Exception) for answer in answers] == [code == CODES[3] for code in CODES]
     registration = await handling.find("anna", REGISTRATION)
@@ -112,18 +136,56 @@ async def test_a_caller_that_was_cancelled_is_not_taken_along(handling: Handling
     assert registration.item(CODES[1]).status == "waiting"
 
 
-async def test_what_is_beside_runs_without_requests_and_not_with_late_ones(handling: Handling) -> None:
-    ran: list[str] = []
+async def stored(database: Database) -> set[str]:
+    async with database.reading() as connection:
+        return {each.id for each in await assets.listed(connection, "anna", AssetQuery(limit=100))}
 
-    def beside(name: str):  # type: ignore[no-untyped-def]
-        async def deed(_: Connection) -> None:
-            ran.append(name)
 
-        return deed
+async def test_what_goes_along_is_written_without_requests_and_not_with_late_ones(handling: Handling, database: Counted) -> None:
+    await handling.handle("anna", REGISTRATION, writes=Writes(assets=(asset("alone"),)))
+    await handling.handle("anna", REGISTRATION, Complete(CODES[0], run=7), writes=Writes(assets=(asset("late"),)))
+    assert await stored(database) == {"alone"}
 
-    await handling.handle("anna", REGISTRATION, beside=beside("alone"))
-    await handling.handle("anna", REGISTRATION, Complete(CODES[0], run=7), beside=beside("late"))
-    assert ran == ["alone"]
+
+async def test_a_change_that_another_process_made_meanwhile_is_not_written_over(
+    handling: Handling, database: Counted, feed: MemoryFeed
+) -> None:
+    """Both processes remember the registration as it was; whoever comes second decides anew, on what the first one left."""
+    other = Handling(database=database, relay=Relay(database=database, feed=feed), clock=SystemClock())
+    for each in (handling, other):
+        await each.handle("anna", REGISTRATION, Connect(CODES[0], 1))
+    for code in CODES[:-1]:
+        await asyncio.gather(*(each.handle("anna", REGISTRATION, Complete(code, 1)) for each in (handling, other)))
+    last = await asyncio.gather(*(each.handle("anna", REGISTRATION, Complete(CODES[-1], 1)) for each in (handling, other)))
+    await asyncio.gather(handling.finish(), other.finish())
+    assert sorted(len(handled.facts) for handled in last) == [0, 2], "one ended it, with the registration; the other came too late"
+    assert (await feed.position("anna")).offset == 1 + 2 + 1 + len(CODES) + 1
+
+
+async def test_that_nothing_is_to_be_done_is_believed_of_what_there_is_now_only(handling: Handling, database: Counted) -> None:
+    """A worker remembers a run that an API has ended and begun again meanwhile."""
+    api = Handling(database=database, relay=Relay(database=database, feed=MemoryFeed(relayed=_nothing)), clock=SystemClock())
+    await handling.handle("anna", REGISTRATION, *(Fail(code, 1, Trouble.BUSY) for code in CODES[1:]))
+    await api.handle("anna", REGISTRATION, Fail(CODES[0], 1, Trouble.BUSY))
+    await api.handle("anna", REGISTRATION, Retry(frozenset()))
+    connected = await handling.handle("anna", REGISTRATION, Connect(CODES[0], 2))
+    assert [fact.TYPE for fact in connected.facts] == ["provider.connecting"]
+    await asyncio.gather(handling.finish(), api.finish())
+
+
+async def test_under_a_storm_of_other_news_of_the_user_a_change_still_gets_through(handling: Handling, database: Counted) -> None:
+    """What this process knows is always outdated, and what it reads before a statement may be: then it goes under the user's lock."""
+    over = asyncio.Event()
+
+    async def storm() -> None:
+        while not over.is_set():
+            await database.transaction(lambda connection: publish(connection, "anna", [NEWS.event()], SystemClock().now()))
+
+    storms = [asyncio.create_task(storm()) for _ in range(3)]
+    for code in CODES:
+        assert (await handling.handle("anna", REGISTRATION, Connect(code, 1))).facts
+    over.set()
+    await asyncio.gather(*storms)
 
 
 async def test_a_registration_that_is_not_there_is_said_so(handling: Handling) -> None:

@@ -107,8 +107,8 @@ class World:
         before, now = self.registration, NOON + timedelta(seconds=seconds)
         facts = decide(before, request, now)
         after = evolve(before, facts)
-        state, items, changed = changed_rows(before, after)
-        self.row |= state if changed else {}
+        state, items = changed_rows(before, after)
+        self.row |= state
         if isinstance(request, RecordSignatureRequest) and facts:
             expires = {"sign_expires_at": NOON + TTL}
             self.row |= {"sign_web_url": "https://ca/w", "sign_ios_url": "ca://i", "sign_aos_url": "ca://a", **expires}

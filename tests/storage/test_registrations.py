@@ -11,6 +11,7 @@ from backend.events import ProviderStatus, RegistrationStatus
 from backend.registration.model import Item, Registration
 from backend.registration.rows import changed_rows, new_row, restored
 from backend.storage import registrations
+from backend.storage.changes import Change, commit
 from backend.storage.database import Database
 from backend.storage.registrations import OpenWork, Page
 from backend.storage.statements import Connection
@@ -33,8 +34,9 @@ async def add(database: Database, *all_of_them: Registration) -> None:
             new = registrations.Acceptance(registration=row, org_codes=codes, person_sealed=b"", events=())
             assert await registrations.accept(connection, new, one.created_at) == []
             fresh = replace(one, items=tuple(Item(org_code=item.org_code, run=one.run) for item in one.items))
-            state, items, changed = changed_rows(fresh, one)
-            await registrations.save(connection, state, items, changed=changed, now=NOW)
+            state, items = changed_rows(fresh, one)
+            change = Change(user_id=one.user_id, registration_id=one.id, since=0, state=state, items=items)
+            assert await commit(connection, change, NOW) == []
 
     await database.transaction(deed)
 
