@@ -212,6 +212,7 @@ def build_api(settings: Settings, clock: Clock | None = None) -> Api:
     budget = RateLimit(redis=foundation.valkey, per_minute=per_minute) if per_minute else None
     verifier = TokenVerifier(secret=secret, jwks_url=settings.jwks_url, clock=foundation.clock, budget=budget)
     keeping = Keeping(database=foundation.database, vault=vault, clock=foundation.clock)
+    hub = Hub(feed=foundation.feed, dial=dialer(foundation.valkey), sockets_per_user=settings.sockets_per_user)
     return Api(
         foundation=foundation,
         verifier=verifier,
@@ -220,13 +221,13 @@ def build_api(settings: Settings, clock: Clock | None = None) -> Api:
             handling=foundation.handling,
             people=_people(settings, vault),
             directory=foundation.directory,
-            position=foundation.feed.position,
+            position=hub.position,
             afterwards=afterwards,
             clock=foundation.clock,
             signature_ttl=timedelta(seconds=settings.signature_ttl),
         ),
         afterwards=afterwards,
-        hub=Hub(feed=foundation.feed, dial=dialer(foundation.valkey), sockets_per_user=settings.sockets_per_user),
+        hub=hub,
         webhooks=WebhookEndpoints(verifier=verifier, keeping=keeping, reach=_reach(settings), max_body=settings.max_body_bytes),
     )
 

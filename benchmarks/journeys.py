@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
-import httpx
 import msgspec
+from aiohttp import ClientResponse, ClientSession
 from msgspec import Struct
 from websockets.asyncio.client import ClientConnection, connect
 
@@ -48,7 +49,7 @@ class Journey(Struct, frozen=True, kw_only=True):
 class Door(Struct, frozen=True):
     """How clients reach one API."""
 
-    http: httpx.AsyncClient
+    http: ClientSession
     url: str
     token: Callable[[str], str]  # of a user
 
@@ -133,7 +134,8 @@ async def pushed(door: Door, arrival: Arrival) -> Journey:
             await heard.subscribed.wait()
             await arrival.come()
             sent = time.time()
-            answer = await door.http.post(f"{door.url}/v1/registrations", json={"providers": PROVIDERS}, headers=headers)
+            async with door.http.post(f"{door.url}/v1/registrations", json={"providers": PROVIDERS}, headers=headers) as answer:
+                await answer.read()
             answered = time.time()
             answer.raise_for_status()
             await listening
@@ -167,9 +169,8 @@ async def blocked(door: Door, arrival: Arrival) -> Journey:
     """An app that waits for one long answer."""
     await arrival.come()
     sent = time.time()
-    answer = await door.http.post(f"{door.url}/blocking", json={"providers": PROVIDERS}, headers=door.headers(arrival))
+    old = await _read(door.http.post(f"{door.url}/blocking", json={"providers": PROVIDERS}, headers=door.headers(arrival)))
     answered = time.time()
-    old = _read(answer)
     return Journey(
         sent=sent,
         answered=answered,
@@ -185,18 +186,19 @@ async def polled(door: Door, arrival: Arrival) -> Journey:
     headers = door.headers(arrival)
     await arrival.come()
     sent = time.time()
-    old = _read(await door.http.post(f"{door.url}/background", json={"providers": PROVIDERS}, headers=headers))
+    old = await _read(door.http.post(f"{door.url}/background", json={"providers": PROVIDERS}, headers=headers))
     answered = last = time.time()
     first, requests = None, 1
     while old.status == "collecting":
         await asyncio.sleep(POLL_SECONDS)
-        old = _read(await door.http.get(f"{door.url}/registrations/{old.id}", headers=headers))
+        old = await _read(door.http.get(f"{door.url}/registrations/{old.id}", headers=headers))
         requests, last = requests + 1, time.time()
         if old.assets and first is None:
             first = last
     return Journey(sent=sent, answered=answered, first_asset=first, last=last, completed=old.status == "completed", requests=requests)
 
 
-def _read(answer: httpx.Response) -> _Old:
-    answer.raise_for_status()
-    return msgspec.json.decode(answer.content, type=_Old)
+async def _read(asked: AbstractAsyncContextManager[ClientResponse]) -> _Old:
+    async with asked as answer:
+        answer.raise_for_status()
+        return msgspec.json.decode(await answer.read(), type=_Old)

@@ -11,10 +11,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-import httpx
 import msgspec
-from aiohttp import ClientSession, TCPConnector
-from httpx_aiohttp import AiohttpTransport
+from aiohttp import ClientSession, ClientTimeout, TCPConnector
 
 from backend.cli.tokens import development_token
 from backend.clock import SystemClock
@@ -35,15 +33,16 @@ OLD_BLOCKING, OLD_POLLING, FLOOR, NEW = "old, blocking", "old, polling", "floor"
 class Stage:
     """What all variants run on."""
 
-    http: httpx.AsyncClient
+    http: ClientSession
     marks: Marks
     sandbox_url: str
     new: Door
     old: Door
 
     async def calls_since(self, moment: float) -> CallLog:
-        answer = await self.http.get(f"{self.sandbox_url}/sandbox/calls", params={"since": moment})
-        return msgspec.json.decode(answer.raise_for_status().content, type=CallLog)
+        async with self.http.get(f"{self.sandbox_url}/sandbox/calls", params={"since": repr(moment)}) as answer:
+            answer.raise_for_status()
+            return msgspec.json.decode(await answer.read(), type=CallLog)
 
 
 @asynccontextmanager
@@ -63,15 +62,15 @@ async def stage() -> AsyncIterator[Stage]:
 
 
 @asynccontextmanager
-async def _http() -> AsyncIterator[httpx.AsyncClient]:
-    transport = AiohttpTransport(client=lambda: ClientSession(connector=TCPConnector(limit=0)))
-    async with httpx.AsyncClient(transport=transport, timeout=None, trust_env=False) as http:  # each arrival has a deadline
+async def _http() -> AsyncIterator[ClientSession]:
+    async with ClientSession(connector=TCPConnector(limit=0), timeout=ClientTimeout()) as http:  # each arrival has a deadline
         yield http
 
 
-async def _set_ca(http: httpx.AsyncClient, system: System) -> None:
+async def _set_ca(http: ClientSession, system: System) -> None:
     change = {"mode": "ok", "approve_after_ms": APPROVE_AFTER_MS}
-    (await http.put(f"{system.settings.sandbox_url}/sandbox/ca", json=change)).raise_for_status()
+    async with http.put(f"{system.settings.sandbox_url}/sandbox/ca", json=change) as answer:
+        answer.raise_for_status()
 
 
 def _marks(system: System) -> Marks:

@@ -112,6 +112,17 @@ class Hub:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def position(self, user_id: str) -> Position:
+        """A position that everything known here of this user's feed is after, or at: free if the user listens here, else Valkey's newest.
+
+        It may be older than the feed's own newest: whoever begins there hears again what the snapshot shows already. Raises
+        `EngineUnavailable`.
+        """
+        room = self._rooms.get(channel(user_id))
+        if room is not None and room.listeners and room.cursor is not None:
+            return room.cursor
+        return await self._feed.position(user_id)
+
     # --- clients ------------------------------------------------------------------------------------------------------
 
     def enrol(self, mailbox: Mailbox) -> None:

@@ -31,6 +31,13 @@ _T = TypeVar("_T")
 _UNAVAILABLE = ("08", "57P", "53", "25006")
 _REPEAT = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)  # the same transaction can succeed at once
 
+_SESSION = {
+    "application_name": "moa",
+    "idle_in_transaction_session_timeout": "30000",
+    "timezone": "UTC",
+    "plan_cache_mode": "force_generic_plan",  # every statement goes by keys; to plan one anew costs more than to run it
+    "jit": "off",
+}
 _PING = statement("SELECT 1")
 
 
@@ -161,6 +168,6 @@ class Database:
                     init=_speak_json,
                     timeout=CONNECT_SECONDS,
                     command_timeout=COMMAND_SECONDS,
-                    server_settings={"application_name": "moa", "idle_in_transaction_session_timeout": "30000", "timezone": "UTC"},
+                    server_settings=_SESSION,
                 )
             return self._pool

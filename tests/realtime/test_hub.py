@@ -260,6 +260,22 @@ async def test_who_detaches_hears_nothing_more(world: World) -> None:
     assert one.read() == []
 
 
+async def test_where_a_listener_is_costs_no_look_at_the_log_and_is_never_ahead_of_it(world: World) -> None:
+    client = await Client(world.hub).attach()
+    await world.feed.append(ANNA, entries(1, 2))
+    await settle()
+    newest = await world.feed.position(ANNA)
+    world.deaf, world.feed.gate = True, asyncio.Event()  # the log answers nobody
+    await world.feed.append(ANNA, entries(3, 3))
+    assert await world.hub.position(ANNA) == newest
+    world.hub.detach(client.mailbox)
+    asked = asyncio.create_task(world.hub.position(ANNA))
+    await settle()
+    assert not asked.done(), "nobody listens: the log knows"
+    world.feed.gate.set()
+    assert (await asked).offset == 3
+
+
 async def test_a_drain_closes_in_slices(world: World) -> None:
     pauses: list[tuple[float, int]] = []
     mailboxes = [Mailbox() for _ in range(10)]
