@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from uuid import uuid4
 
 from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
 
+from backend.coalescing import Coalesced
 from backend.errors import EngineUnavailable
 from backend.jobs.valkey import engine_errors
 
 KEY = "moa:link:v1:{{{name}}}:flight"  # string: who flies; the name is a digest, since a `sub` may be an address
+MOST_AT_ONCE = 100  # flights that are taken, or ended, in one round trip
+_Named = tuple[str, str]  # key, who
 _PAUSES = (0.005, 0.1)  # seconds between two looks, doubling from the first to the second
 
 # Takes and prolongs alike, so that a Valkey that has forgotten us is told again.
@@ -49,9 +53,12 @@ class SingleFlight:
     """`lease`: seconds after which a silent holder is replaced."""
 
     def __init__(self, *, redis: Redis, lease: float) -> None:
+        self._redis = redis
         self._lease = lease
         self._hold = redis.register_script(_HOLD)
         self._release = redis.register_script(_RELEASE)
+        self._held = Coalesced(self._hold_each, most=MOST_AT_ONCE)
+        self._released = Coalesced(self._release_each, most=MOST_AT_ONCE)
 
     async def begin(self, user_id: str, org_code: str) -> Flight:
         """Waits for its turn as long as the caller's deadline lets it; the caller ends the flight. Raises `EngineUnavailable`."""
@@ -68,12 +75,12 @@ class SingleFlight:
         return Flight(end)
 
     async def _given_back(self, key: str, me: str) -> None:
-        with suppress(EngineUnavailable), engine_errors():  # then the lease ends by itself
-            await self._release([key], [me])
+        with suppress(EngineUnavailable):  # then the lease ends by itself
+            await self._released((key, me))
 
     async def _taken(self, key: str, me: str) -> None:
         pause, longest = _PAUSES
-        while not await self._held(key, me):
+        while not await self._held((key, me)):
             await asyncio.sleep(pause)
             pause = min(pause * 2, longest)
 
@@ -83,11 +90,25 @@ class SingleFlight:
         while held:
             await asyncio.sleep(self._lease / 3)
             with suppress(EngineUnavailable):
-                held = await self._held(key, me)
+                held = await self._held((key, me))
 
-    async def _held(self, key: str, me: str) -> bool:
+    async def _hold_each(self, flights: Sequence[_Named]) -> list[bool]:
+        lease = round(self._lease * 1000)
+        return await self._each(self._hold, [(key, [me, lease]) for key, me in flights])
+
+    async def _release_each(self, flights: Sequence[_Named]) -> list[bool]:
+        return await self._each(self._release, [(key, [me]) for key, me in flights])
+
+    async def _each(self, script: AsyncScript, calls: Sequence[tuple[str, list[str | int]]]) -> list[bool]:
+        """The jobs of a registration begin together, and speak to Valkey together."""
         with engine_errors():
-            return bool(await self._hold([key], [me, round(self._lease * 1000)]))
+            if len(calls) == 1:  # a pipeline asks first whether Valkey knows the script
+                (key, arguments), *_ = calls
+                return [bool(await script([key], arguments))]
+            pipeline = self._redis.pipeline(transaction=False)
+            for key, arguments in calls:
+                await script([key], arguments, client=pipeline)
+            return [bool(answer) for answer in await pipeline.execute()]
 
 
 def _key(user_id: str, org_code: str) -> str:

@@ -7,6 +7,7 @@ whoever still holds the old one finds its successor in the row.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 
 from msgspec import Struct
@@ -14,6 +15,7 @@ from msgspec.structs import replace
 
 from backend import failpoints
 from backend.clock import KST, Clock
+from backend.coalescing import Coalesced
 from backend.errors import ConsentRequired
 from backend.events import ProviderStatus, RegistrationStatus
 from backend.failpoints import Failpoint
@@ -30,6 +32,7 @@ from backend.storage.vault import Vault
 SPARE = timedelta(minutes=5)  # a token that ends sooner is refreshed before it is used
 
 ACTIVE = "active"
+MOST_AT_ONCE = 100  # papers that are read by one statement
 
 
 class Grant(Struct, frozen=True, kw_only=True):
@@ -70,12 +73,11 @@ class Linking:
         self._people = people
         self._consenting = consenting
         self._clock = clock
+        self._rows = Coalesced(self._read, most=MOST_AT_ONCE)
 
     async def papers(self, user_id: str, registration_id: str, org_code: str) -> Papers | None:
         """None: this user has no such registration, or it has no such provider."""
-        today = self._clock.now().astimezone(KST).date()
-        async with self._database.reading() as connection:
-            row = await links.papers(connection, user_id, registration_id, org_code, today)
+        today, row = await self._rows(links.Asked(user_id, registration_id, org_code))
         if row is None:
             return None
         active = row["link_status"] == ACTIVE and row["consent_ends_on"] > today
@@ -88,6 +90,12 @@ class Linking:
             drawn=self._consenting.drawn(user_id, registration_id, org_code, row) if row["tx_id"] else None,
             grant=self._opened(user_id, org_code, row) if active else None,
         )
+
+    async def _read(self, asked: Sequence[links.Asked]) -> list[tuple[date, Row | None]]:
+        """The jobs of a registration begin together, and read together. With the day by which the papers are good."""
+        today = self._clock.now().astimezone(KST).date()
+        async with self._database.reading() as connection:
+            return [(today, row) for row in await links.papers(connection, asked, today)]
 
     async def grant(self, papers: Papers, client: ProviderClient) -> Grant:
         """A token to read with. Raises `ConsentRequired` when the person must sign (again), or what the token endpoint did."""

@@ -5,21 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date, datetime
 
+from msgspec import Struct
+
 from backend.storage.statements import Connection, Row, Values, statement
 
 _PAPERS = statement(
     """
-    SELECT u.person_sealed, r.status AS registration_status, r.run AS registration_run, i.status AS item_status, i.run AS item_run,
+    SELECT asked.place, u.person_sealed, r.status AS registration_status, r.run AS registration_run,
+      i.status AS item_status, i.run AS item_run,
       c.tx_id, c.document_sealed, c.signed_sealed, c.cert_tx_id, c.ca_code, c.ends_on, c.created_at AS drawn_up_at,
       l.status AS link_status, l.consent_tx_id, l.consent_ends_on, l.consented_at, l.access_token_sealed, l.access_expires_at,
       l.refresh_token_sealed, l.refresh_expires_at, l.scope
-    FROM users u
-    JOIN registrations r ON r.user_id = u.user_id AND r.id = :registration_id
-    JOIN registration_items i ON i.user_id = u.user_id AND i.registration_id = r.id AND i.org_code = :org_code
+    FROM unnest(CAST(:user_ids AS text[]), CAST(:registration_ids AS text[]), CAST(:org_codes AS text[]))
+      WITH ORDINALITY AS asked(user_id, registration_id, org_code, place)
+    JOIN users u ON u.user_id = asked.user_id
+    JOIN registrations r ON r.user_id = u.user_id AND r.id = asked.registration_id
+    JOIN registration_items i ON i.user_id = u.user_id AND i.registration_id = r.id AND i.org_code = asked.org_code
     LEFT JOIN consents c ON c.user_id = u.user_id AND c.registration_id = r.id AND c.org_code = i.org_code
       AND c.signed_sealed IS NOT NULL AND c.ends_on > :today
     LEFT JOIN links l ON l.user_id = u.user_id AND l.org_code = i.org_code
-    WHERE u.user_id = :user_id
     """
 )
 _USABLE = statement(
@@ -63,13 +67,27 @@ def row(link: Values) -> Values:
     return {name: value if not isinstance(value, bytes) else f"\\x{value.hex()}" for name, value in link.items()}
 
 
-async def papers(connection: Connection, user_id: str, registration_id: str, org_code: str, today: date) -> Row | None:
-    """Everything that a token for this provider may be got with, in one row: who, how far, the signed consent, the link.
+class Asked(Struct, frozen=True):
+    """Whose papers for which provider of which registration."""
+
+    user_id: str
+    registration_id: str
+    org_code: str
+
+
+async def papers(connection: Connection, asked: Sequence[Asked], today: date) -> list[Row | None]:
+    """Everything that a token for a provider may be got with, in one row: who, how far, the signed consent, the link.
 
     The columns of a consent or a link that is not there are NULL. None: this user has no such registration, or it has no such provider.
     """
-    values = {"user_id": user_id, "registration_id": registration_id, "org_code": org_code, "today": today}
-    return await _PAPERS.row(connection, values)
+    values = {
+        "user_ids": [each.user_id for each in asked],
+        "registration_ids": [each.registration_id for each in asked],
+        "org_codes": [each.org_code for each in asked],
+        "today": today,
+    }
+    rows = {row["place"]: row for row in await _PAPERS.rows(connection, values)}
+    return [rows.get(place) for place in range(1, len(asked) + 1)]
 
 
 async def usable(connection: Connection, user_id: str, org_codes: Sequence[str], *, today: date, now: datetime) -> frozenset[str]:
