@@ -21,7 +21,7 @@ from backend.errors import ProviderError, ProviderRefused, ProviderResting, Prov
 from backend.events import ProviderStatus
 from backend.failpoints import Failpoint
 from backend.jobs.queue import Postponed
-from backend.providers.contract import ApiType, CollectedAsset, Provider, ProviderClient
+from backend.providers.contract import ApiType, CollectedAsset, Provider, ProviderClient, Timestamps
 from backend.providers.directory import Directory
 from backend.providers.outcomes import token_is_worn
 from backend.registration.asset_ids import asset_of
@@ -32,7 +32,7 @@ from backend.registration.linking import Grant, Linking, Papers
 from backend.storage import registrations
 from backend.storage.changes import Writes
 from backend.storage.database import Database
-from backend.storage.statements import Connection
+from backend.storage.statements import Connection, Values
 
 log = structlog.get_logger()
 
@@ -166,27 +166,27 @@ class Collecting:
 
     async def _read(self, work: Work, grant: Grant, settled: asyncio.Task[None]) -> None:
         """Lists and details with this token, to the end. Nothing is recorded before the token is."""
-        answers = work.client.collect(grant.tokens.access_token, ApiType.USER_CONSENT, self._clock.now())
+        timestamps = Timestamps()
+        answers = work.client.collect(grant.tokens.access_token, ApiType.USER_CONSENT, self._clock.now(), timestamps)
         inbox = _Inbox()
         async with _reading(answers, inbox):
             while (collected := await inbox.taken()) is not None:
                 await settled
-                await self._record(work, collected, last=inbox.complete)
+                await self._record(work, collected, (grant.read(work.org_code, timestamps),) if inbox.complete else ())
             if inbox.failure is not None:
                 raise inbox.failure
 
-    async def _record(self, work: Work, collected: tuple[CollectedAsset, ...], *, last: bool) -> None:
-        """At once: assets and what is told; with the last answer also the end."""
+    async def _record(self, work: Work, collected: tuple[CollectedAsset, ...], read: tuple[Values, ...]) -> None:
+        """At once: assets and what is told; with the last answer also the end, and what was `read`."""
         user_id, org_code, run = work.user_id, work.org_code, work.run
         failpoints.reached(Failpoint.COLLECT_ANSWERED)
         now = self._clock.now()
         shown = tuple(asset_of(self._asset_secret, user_id, work.provider, asset, now) for asset in collected)
         requests: list[ItemRequest] = [RecordAssets(org_code, run, shown)] if shown else []
-        if last:
+        if read:
             requests.append(Complete(org_code, run))
         if requests:
-            writes = Writes(assets=shown, read=(org_code,) if last else ())
-            handled = await self._handling.handle(user_id, work.registration_id, *requests, writes=writes)
+            handled = await self._handling.handle(user_id, work.registration_id, *requests, writes=Writes(assets=shown, read=read))
             if not handled.facts:
                 raise Overtaken
 

@@ -19,7 +19,7 @@ from backend.coalescing import Coalesced
 from backend.errors import ConsentRequired
 from backend.events import ProviderStatus, RegistrationStatus
 from backend.failpoints import Failpoint
-from backend.providers.contract import Person, ProviderClient, TokenPair
+from backend.providers.contract import Person, ProviderClient, Timestamps, TokenPair
 from backend.registration.consenting import Consenting, Drawn
 from backend.registration.decisions import Progress
 from backend.registration.people import People
@@ -43,6 +43,10 @@ class Grant(Struct, frozen=True, kw_only=True):
     consent_ends_on: date
     consented_at: datetime  # when the consent was drawn up
     fresh: bool = False  # whether the provider has just given it, and the link's row does not hold it yet
+
+    def read(self, org_code: str, timestamps: Timestamps) -> Values:
+        """That everything was read with it, as the link's row is to hold it."""
+        return {"org_code": org_code, "consent_tx_id": self.consent_tx_id, "search_timestamps": timestamps.reached}
 
 
 class Papers(Struct, frozen=True):

@@ -25,7 +25,7 @@ class Writes(Struct, frozen=True, kw_only=True):
 
     assets: tuple[Asset, ...] = ()
     links: tuple[Values, ...] = ()  # columns of `links`, with their new tokens
-    read: tuple[str, ...] = ()  # org_codes whose data was read to the end
+    read: tuple[Values, ...] = ()  # what was read to the end: org_code, consent_tx_id, search_timestamps
     asked: tuple[Values, ...] = ()  # columns of `consents` that the person is to sign
     signed: tuple[Values, ...] = ()  # org_code, signed_sealed, cert_tx_id
     registration: Values = {}  # columns beside the registration's state

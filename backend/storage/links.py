@@ -50,10 +50,13 @@ LINKED = """given AS (
       consent_ends_on = excluded.consent_ends_on, consented_at = excluded.consented_at,
       access_token_sealed = excluded.access_token_sealed, access_expires_at = excluded.access_expires_at,
       refresh_token_sealed = excluded.refresh_token_sealed, refresh_expires_at = excluded.refresh_expires_at,
-      scope = excluded.scope, updated_at = excluded.updated_at)"""
+      scope = excluded.scope, updated_at = excluded.updated_at,
+      search_timestamps = CASE WHEN links.consent_tx_id = excluded.consent_tx_id THEN links.search_timestamps ELSE '{}' END)"""
+# Under a consent that was replaced meanwhile nothing was read.
 READ = """done AS (
-    UPDATE links SET last_refreshed_at = :now, updated_at = :now FROM numbered
-    WHERE user_id = :user_id AND org_code = ANY(CAST(:read AS text[])))"""
+    UPDATE links SET last_refreshed_at = :now, updated_at = :now, search_timestamps = read.search_timestamps
+    FROM numbered, jsonb_to_recordset(CAST(:read AS jsonb)) AS read(org_code text, consent_tx_id text, search_timestamps jsonb)
+    WHERE user_id = :user_id AND links.org_code = read.org_code AND links.consent_tx_id = read.consent_tx_id)"""
 _SAVE = statement(f"WITH numbered AS (SELECT), {LINKED} SELECT")
 
 

@@ -165,6 +165,33 @@ links = Table(
     Column("last_refreshed_at", _MOMENT, nullable=True),  # NULL: never collected to the end
     Column("created_at", _MOMENT, nullable=False),
     Column("updated_at", _MOMENT, nullable=False),
+    # What each list reached in the last reading of this consent that came to its end, by API code; {}: read everything.
+    Column("search_timestamps", JSONB, nullable=False, server_default=text("'{}'")),
+)
+
+refreshes = Table(
+    "refreshes",
+    metadata,
+    _user_id(),
+    Column("id", Text, primary_key=True),  # ref_ + ULID: sorts by age
+    Column("request_id", String(64), nullable=False),
+    Column("created_at", _MOMENT, nullable=False),
+    Column("completed_at", _MOMENT, nullable=True),  # NULL: some provider is still on its way
+)
+
+refresh_items = Table(
+    "refresh_items",
+    metadata,
+    _user_id(),
+    Column("refresh_id", Text, primary_key=True),
+    Column("org_code", String(10), primary_key=True),
+    Column("position", SmallInteger, nullable=False),
+    Column("status", String(16), nullable=False),  # refreshing, completed, failed
+    Column("error_code", String(64), nullable=True),
+    Column("updated_at", _MOMENT, nullable=False),
+    ForeignKeyConstraint(["user_id", "refresh_id"], ["refreshes.user_id", "refreshes.id"], ondelete="CASCADE"),
+    # What the sweeper looks for.
+    Index("refresh_items_open_idx", "updated_at", postgresql_where=text("status = 'refreshing'")),
 )
 
 assets = Table(
