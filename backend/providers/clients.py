@@ -45,7 +45,7 @@ class ProviderClients:
     def ca(self) -> HttpCaClient:
         """The CA."""
         if self._ca is None:
-            transport = self._transport(self._directory.ca, self._settings.call_deadline)
+            transport = self._transport(self._directory.ca)
             self._ca = HttpCaClient(self._directory.ca, transport, settings=self._settings, serials=self._serials)
         return self._ca
 
@@ -57,9 +57,9 @@ class ProviderClients:
                 raise outcomes.failed(org_code, Failure.UNKNOWN)
             self._providers[org_code] = HttpProviderClient(
                 entry,
-                self._transport(entry, entry.call_deadline or self._settings.call_deadline),
+                self._transport(entry),
                 credentials=self._credentials,
-                collection_deadline=self._settings.provider_deadline,
+                collection_deadline=entry.collection_deadline or self._settings.provider_deadline,
                 clock=self._clock,
             )
         return self._providers[org_code]
@@ -73,7 +73,7 @@ class ProviderClients:
         for wire in self._opened:
             await wire.aclose()
 
-    def _transport(self, entry: Provider | CertificationAuthority, deadline: float) -> Transport:
+    def _transport(self, entry: Provider | CertificationAuthority) -> Transport:
         wire = open_wire(entry)
         self._opened.append(wire)
         return Transport(
@@ -83,7 +83,7 @@ class ProviderClients:
             operator=self._settings.operator_org_code,
             serials=self._serials,
             clock=self._clock,
-            deadline=deadline,
+            deadline=entry.call_deadline or self._settings.call_deadline,
             guard=self._guard,
         )
 

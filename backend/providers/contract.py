@@ -26,6 +26,16 @@ class ApiType(StrEnum):
     USER_SEARCH = "user-search"
 
 
+class Tls(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the line to one institution is secured, beside TLS 1.3. Files are PEM; a relative path counts from the directory's folder."""
+
+    ca_bundle: str | None = None  # the authorities whose certificates it may show; None: the public ones
+    client_certificate: str | None = None  # ours, with its chain; None: we show none (a leased line, the sandbox)
+    client_key: str | None = None  # not encrypted; None: it stands in the certificate's file
+    peer_serial_number: str | None = None  # SERIALNUMBER in the subject of its certificate; None: not looked at
+    written: tuple[int, ...] = ()  # when the files were, in ns: the directory's own note, not of the file
+
+
 class Provider(Struct, frozen=True, kw_only=True):
     """One row of the provider directory."""
 
@@ -37,6 +47,8 @@ class Provider(Struct, frozen=True, kw_only=True):
     allow_private: bool = False  # whether base_url may lie in a private or loopback network (the sandbox does)
     max_connections: int = 50
     call_deadline: float | None = None  # seconds; None: the setting
+    collection_deadline: float | None = None  # seconds for all calls of one collection; None: the setting `provider_deadline`
+    tls: Tls | None = None  # None: no certificate of ours, public authorities
     transfer_windows: tuple[str, ...] = ()  # np_time, "hhmm:hhmm" in KST
 
 
@@ -49,6 +61,8 @@ class CertificationAuthority(Struct, frozen=True, kw_only=True):
     api_version: str = "v1"
     allow_private: bool = False
     max_connections: int = 50
+    call_deadline: float | None = None
+    tls: Tls | None = None
 
 
 class Person(Struct, frozen=True, kw_only=True):

@@ -1,6 +1,7 @@
 """The provider directory: the only place that knows an address.
 
-In: a TOML file with one `[ca]` table and `[[providers]]` entries, fields as in `contract.Provider` and `contract.CertificationAuthority`.
+In: a TOML file with one `[ca]` table and `[[providers]]` entries, fields as in `contract.Provider` and `contract.CertificationAuthority`,
+each with a table `tls` (`contract.Tls`) if it wants one, whose files are tried, so that a bad certificate is known before a call needs it.
 Out: a frozen `Directory`. A fault is one plain line that names file, entry and field; nothing is guessed and nothing unknown is ignored.
 Addresses are https and public, unless the entry says `allow_private = true` (the sandbox does); names are judged again when they resolve.
 """
@@ -10,7 +11,8 @@ from __future__ import annotations
 import ipaddress
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -20,7 +22,8 @@ import msgspec
 from msgspec import Struct
 
 from backend.errors import MoaError
-from backend.providers.contract import CertificationAuthority, Provider
+from backend.providers.contract import CertificationAuthority, Provider, Tls
+from backend.providers.tls import TlsFault, context_of
 from backend.settings import Settings
 
 BUILT_IN = Path(__file__).with_name("providers.toml")
@@ -42,6 +45,7 @@ class Directory(Struct, frozen=True):
 
     ca: CertificationAuthority
     by_org_code: Mapping[str, Provider]
+    files: tuple[Path, ...] = ()  # everything that it was read from
 
     @property
     def providers(self) -> tuple[Provider, ...]:
@@ -54,10 +58,15 @@ class Directory(Struct, frozen=True):
 
 
 def directory_of(settings: Settings) -> Directory:
-    """The directory that the settings name; the built-in one points to the sandbox at `settings.sandbox_url`."""
+    """The directory that the settings name; the built-in one points to the sandbox at `settings.sandbox_url`. Raises `DirectoryFault`."""
     if settings.providers_file is not None:
         return load_directory(settings.providers_file)
     return load_directory(BUILT_IN, origin=settings.sandbox_url)
+
+
+def file_of(settings: Settings) -> Path:
+    """Where the settings have it from."""
+    return settings.providers_file or BUILT_IN
 
 
 def load_directory(file: Path, *, origin: str | None = None) -> Directory:
@@ -69,7 +78,7 @@ def load_directory(file: Path, *, origin: str | None = None) -> Directory:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
         raise DirectoryFault(f"{file}: is not valid TOML ({exc})") from exc
     try:
-        return _directory(raw, origin)
+        return _directory(raw, _Source(file, origin))
     except _Fault as fault:
         raise DirectoryFault(f"{file}: {fault}") from None
 
@@ -81,30 +90,47 @@ def is_public(address: str) -> bool:
     return (inner or ip).is_global and not ip.is_multicast
 
 
+@dataclass(frozen=True)
+class _Source:
+    """Where entries come from."""
+
+    file: Path
+    origin: str | None  # instead of each address's own
+
+
 class _Fault(Exception):
     def __init__(self, entry: str, field: str, message: str) -> None:
         super().__init__(f"{entry}: {field}: {message}")
 
 
-def _directory(raw: dict[str, Any], origin: str | None) -> Directory:
+def _directory(raw: dict[str, Any], source: _Source) -> Directory:
     unknown = sorted(raw.keys() - {"ca", "providers"})
     if unknown:
         raise _Fault("top level", unknown[0], "is not a known table")
     rows = raw.get("providers")
     if not isinstance(rows, list) or not rows:
         raise _Fault("top level", "providers", "at least one [[providers]] entry is needed")
-    ca = _entry(raw.get("ca"), CertificationAuthority, "[ca]", origin)
+    ca = _entry(raw.get("ca"), CertificationAuthority, "[ca]", source)
     by_org_code: dict[str, Provider] = {}
     for number, row in enumerate(rows, 1):
         name = f"[[providers]] entry {number}"
-        provider = _entry(row, Provider, name, origin)
+        provider = _entry(row, Provider, name, source)
         if provider.org_code in by_org_code or provider.org_code == ca.org_code:
             raise _Fault(name, "org_code", f"{provider.org_code} is there twice")
         by_org_code[provider.org_code] = provider
-    return Directory(ca, MappingProxyType(by_org_code))
+    return Directory(ca, MappingProxyType(by_org_code), _files(source.file, (ca, *by_org_code.values())))
 
 
-def _entry(row: object, kind: type[Entry], name: str, origin: str | None) -> Entry:
+def _files(file: Path, entries: Iterable[Provider | CertificationAuthority]) -> tuple[Path, ...]:
+    named = (path for entry in entries if entry.tls for path in _named(entry.tls))
+    return (file, *dict.fromkeys(named))
+
+
+def _named(tls: Tls) -> tuple[Path, ...]:
+    return tuple(Path(path) for path in (tls.ca_bundle, tls.client_certificate, tls.client_key) if path is not None)
+
+
+def _entry(row: object, kind: type[Entry], name: str, source: _Source) -> Entry:
     if not isinstance(row, dict):
         raise _Fault(name, "entry", "a table is needed")
     unknown = sorted(row.keys() - set(kind.__struct_fields__))
@@ -118,9 +144,10 @@ def _entry(row: object, kind: type[Entry], name: str, origin: str | None) -> Ent
     _check(entry, name)
     if isinstance(entry, Provider):
         _check_provider(entry, name)
-    moved = msgspec.structs.replace(entry, base_url=_moved(entry.base_url, origin)) if origin else entry
-    _check_address(moved, name)
-    return moved
+    if source.origin is not None:
+        entry = msgspec.structs.replace(entry, base_url=_moved(entry.base_url, source.origin))
+    _check_address(entry, name)
+    return entry if entry.tls is None else msgspec.structs.replace(entry, tls=_secured(entry.tls, entry.base_url, name, source.file.parent))
 
 
 def _check(entry: Provider | CertificationAuthority, name: str) -> None:
@@ -132,13 +159,42 @@ def _check(entry: Provider | CertificationAuthority, name: str) -> None:
         raise _Fault(name, "api_version", "`v1`, `v2` … is needed")
     if not 1 <= entry.max_connections <= 1000:
         raise _Fault(name, "max_connections", "1 to 1000 is needed")
+    if entry.call_deadline is not None and not 0 < entry.call_deadline <= 300:
+        raise _Fault(name, "call_deadline", "more than 0 and at most 300 seconds are needed")
 
 
 def _check_provider(entry: Provider, name: str) -> None:
-    if entry.call_deadline is not None and not 0 < entry.call_deadline <= 300:
-        raise _Fault(name, "call_deadline", "more than 0 and at most 300 seconds are needed")
+    if entry.collection_deadline is not None and not 0 < entry.collection_deadline <= 3600:
+        raise _Fault(name, "collection_deadline", "more than 0 and at most 3600 seconds are needed")
     if len(entry.transfer_windows) > 3 or not all(_WINDOW.fullmatch(window) for window in entry.transfer_windows):
         raise _Fault(name, "transfer_windows", "at most three `hhmm:hhmm` in steps of 30 minutes are allowed")
+
+
+def _secured(tls: Tls, base_url: str, name: str, folder: Path) -> Tls:
+    """With whole paths, tried, and with when the files were written: an entry whose certificate was renewed in place is another entry."""
+    if tls.written:
+        raise _Fault(name, "tls.written", "is not a known field")
+    if not base_url.startswith("https:"):
+        raise _Fault(name, "tls", "base_url must be https")
+    if tls.client_key is not None and tls.client_certificate is None:
+        raise _Fault(name, "tls.client_certificate", "is needed beside client_key")
+    if tls.peer_serial_number is not None and not tls.peer_serial_number.strip():
+        raise _Fault(name, "tls.peer_serial_number", "is empty")
+
+    def whole(path: str | None) -> str | None:
+        return None if path is None else str((folder / path).absolute())
+
+    found = msgspec.structs.replace(
+        tls, ca_bundle=whole(tls.ca_bundle), client_certificate=whole(tls.client_certificate), client_key=whole(tls.client_key)
+    )
+    try:
+        written = tuple(path.stat().st_mtime_ns for path in _named(found))
+        context_of(found)
+    except TlsFault as fault:
+        raise _Fault(name, fault.field, fault.message) from None
+    except OSError as exc:
+        raise _Fault(name, "tls", f"{exc.filename}: cannot be read ({type(exc).__name__})") from None
+    return msgspec.structs.replace(found, written=written)
 
 
 def _check_address(entry: Provider | CertificationAuthority, name: str) -> None:

@@ -89,6 +89,7 @@ class Failure(StrEnum):
     CONNECT = "connect"
     ADDRESS = "address"  # its name leads into a private network
     TLS = "tls"
+    PEER = "peer"  # a good certificate with another SERIALNUMBER than the directory's
     RESET = "reset"
     DEADLINE = "deadline"
     NOT_HTTP = "not_http"
@@ -209,6 +210,7 @@ CATALOGUE: dict[str, Outcome] = {
     Failure.ADDRESS: _NO_CALL,
     Failure.CONNECT: _BROKEN_DOWN,
     Failure.TLS: _BROKEN_DOWN,
+    Failure.PEER: _BROKEN_DOWN,
     Failure.RESET: _BROKEN_DOWN,
     Failure.DEADLINE: Outcome(Trouble.TIMEOUT, Fault.THEIRS, Weight.FAILURE),
     Failure.NOT_HTTP: _UNREADABLE,

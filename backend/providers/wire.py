@@ -11,18 +11,21 @@ from __future__ import annotations
 import socket
 import ssl
 from contextvars import ContextVar
-from functools import cache
 from types import SimpleNamespace
+from typing import Any
 
 import aiohttp
 import httpx
-from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, ClientSession
+from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, ClientSession, ClientTimeout
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 from httpx_aiohttp import AiohttpTransport
 
 from backend.providers.contract import CertificationAuthority, Provider
 from backend.providers.directory import is_public
 from backend.providers.outcomes import Failure
+from backend.providers.tls import context_of, serial_numbers
 
 USER_AGENT = "moa"
 KEEPALIVE_SECONDS = 15.0
@@ -43,6 +46,14 @@ class PrivateAddress(OSError):
     """A public entry of the directory led to an address that is not."""
 
 
+class TlsEnded(aiohttp.ClientError):
+    """TLS broke after the handshake as we see it: in 1.3 that is how a server refuses our certificate."""
+
+
+class WrongPeer(aiohttp.ClientError):
+    """Whoever answered there has a good certificate, and it is not the institution's."""
+
+
 WIRE_ERRORS: tuple[type[Exception], ...] = (  # everything that a call may raise; `failure_of` reads it
     ConnectionLost,
     httpx.HTTPError,
@@ -53,13 +64,17 @@ WIRE_ERRORS: tuple[type[Exception], ...] = (  # everything that a call may raise
 
 
 def open_wire(entry: Provider | CertificationAuthority) -> httpx.AsyncBaseTransport:
-    """One institution's line. Connects at the first call; close it with `aclose()`. Deadlines are for `Transport.call`."""
-    tls = _tls()
+    """One institution's line. Connects at the first call; close it with `aclose()`. Deadlines are for `Transport.call`.
+
+    Raises `TlsFault` for files that can no longer be used; the directory has looked at them when it was read.
+    """
+    tls = context_of(entry.tls)
 
     def session() -> ClientSession:
         names = aiohttp.ThreadedResolver()
         return ClientSession(
-            connector=aiohttp.TCPConnector(
+            connector=KnownPeers(
+                entry.tls.peer_serial_number if entry.tls else None,
                 limit=entry.max_connections,
                 ssl=tls,
                 keepalive_timeout=KEEPALIVE_SECONDS,
@@ -83,6 +98,35 @@ def failure_of(exc: BaseException) -> Failure:
     return Failure.NOT_HTTP
 
 
+class KnownPeers(aiohttp.TCPConnector):
+    """Hands out connections to one peer only: a request is written to what `connect` returns, so none leaves before this look."""
+
+    def __init__(self, serial_number: str | None, **options: Any) -> None:
+        """`serial_number`: None: whoever has a good certificate."""
+        super().__init__(**options)
+        self._serial_number = serial_number
+        self._good = b""  # the certificate that was found right the last time: to look again at a kept connection costs 0.5 us
+
+    async def connect(self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout) -> Connection:
+        """Raises `WrongPeer`."""
+        connection = await super().connect(req, traces, timeout)
+        if self._serial_number is not None and not self._is_known(connection):
+            connection.close()
+            raise WrongPeer
+        return connection
+
+    def _is_known(self, connection: Connection) -> bool:
+        tls = connection.transport.get_extra_info("ssl_object") if connection.transport else None
+        if tls is None:
+            return False
+        certificate = tls.getpeercert(binary_form=True)
+        if certificate != self._good:
+            if serial_numbers(tls.getpeercert()) != [self._serial_number]:
+                return False
+            self._good = certificate
+        return True
+
+
 class PublicResolver(AbstractResolver):
     """Resolves names to public addresses only: a name that leads inside our own network is not called."""
 
@@ -102,8 +146,9 @@ class PublicResolver(AbstractResolver):
 
 _FAILURES: tuple[tuple[tuple[type[BaseException], ...], Failure], ...] = (
     ((PrivateAddress,), Failure.ADDRESS),
+    ((WrongPeer,), Failure.PEER),
     ((ConnectionLost,), Failure.RESET),
-    ((aiohttp.ClientSSLError, ssl.SSLError), Failure.TLS),
+    ((TlsEnded, aiohttp.ClientSSLError, ssl.SSLError), Failure.TLS),
     ((aiohttp.ServerTimeoutError, TimeoutError), Failure.DEADLINE),
     ((aiohttp.ClientPayloadError,), Failure.TRUNCATED),
     ((aiohttp.ClientConnectorError,), Failure.CONNECT),
@@ -132,6 +177,8 @@ async def _never_twice(request: ClientRequest, handler: ClientHandlerType) -> Cl
     except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError):
         raise
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as exc:
+        if isinstance(exc.__cause__, ssl.SSLError):
+            raise TlsEnded from None  # the original one would be repeated
         untouched = isinstance(exc, aiohttp.ClientOSError) or isinstance(exc.message, str)  # else it holds half an answer
         raise ConnectionLost(stale=_reused.get() and untouched) from None
 
@@ -144,11 +191,3 @@ def _reuse_trace() -> aiohttp.TraceConfig:
     trace = aiohttp.TraceConfig()
     trace.on_connection_reuseconn.append(_connection_reused)
     return trace
-
-
-@cache
-def _tls() -> ssl.SSLContext:
-    """TLS 1.3 against the public authorities (standard, section 1); reading them takes 20 ms, so once for all."""
-    context = httpx.create_ssl_context(trust_env=False)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    return context

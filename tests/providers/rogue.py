@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -41,18 +42,22 @@ Behaviour = Callable[[Talk], Awaitable[None]]
 
 @dataclass
 class Rogue:
-    """`requests` are those that were read whole, in their order."""
+    """`requests` are those that were read whole, in their order; `begun` counts those of which one byte came."""
 
     url: str = ""
     connections: int = 0
     open_now: int = 0
     most_open: int = 0
+    begun: int = 0
     requests: list[bytes] = field(default_factory=list)
 
 
 @asynccontextmanager
-async def rogue(behaviour: Behaviour) -> AsyncIterator[Rogue]:
-    """Serves `behaviour` on a free loopback port; it is called for each request, on the same connection again until that closes."""
+async def rogue(behaviour: Behaviour, tls: ssl.SSLContext | None = None) -> AsyncIterator[Rogue]:
+    """Serves `behaviour` on a free loopback port; it is called for each request, on the same connection again until that closes.
+
+    With `tls`, `connections` are those whose handshake ended well.
+    """
     seen = Rogue()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -62,24 +67,26 @@ async def rogue(behaviour: Behaviour) -> AsyncIterator[Rogue]:
         number = seen.connections
         try:
             while not writer.is_closing():
-                request = await _request(reader)
+                first = await reader.readexactly(1)
+                seen.begun += 1
+                request = await _request(first, reader)
                 seen.requests.append(request)
                 await behaviour(Talk(number, request, reader, writer))
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
             pass
         finally:
             seen.open_now -= 1
             writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    seen.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+    seen.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield seen
     finally:
         server.close()
 
 
-async def _request(reader: asyncio.StreamReader) -> bytes:
-    head = await reader.readuntil(b"\r\n\r\n")
+async def _request(first: bytes, reader: asyncio.StreamReader) -> bytes:
+    head = first + await reader.readuntil(b"\r\n\r\n")
     length = next((int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")), 0)
     return head + await reader.readexactly(length)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from backend.events import Industry
 from backend.providers.directory import DirectoryFault, directory_of, is_public, load_directory
 from backend.settings import Settings
+from tests.providers.certificates import TestAuthority
 
 CA = """
 [ca]
@@ -100,3 +102,43 @@ def test_an_ipv4_address_inside_ipv6_is_judged_as_what_it_is() -> None:
     assert not is_public("2002:7f00:0001::")
     assert not is_public("fe80::1%eth0")
     assert is_public("8.8.8.8")
+
+
+def secured(**tls: str) -> str:
+    return CA + BANK + "[providers.tls]\n" + "".join(f'{name} = "{value}"\n' for name, value in tls.items())
+
+
+def test_an_entry_says_how_its_line_is_secured_by_files_beside_the_directory(tmp_path: Path) -> None:
+    authority = TestAuthority(tmp_path)
+    us = authority.issued("us", "110111-7654321")
+    text = secured(ca_bundle=authority.bundle.name, client_certificate="us.pem", client_key="us.key", peer_serial_number="110111-1234567")
+    directory = load_directory(written(tmp_path, text))
+    [bank] = directory.providers
+    assert bank.tls is not None
+    assert bank.tls.ca_bundle == str(authority.bundle)
+    assert bank.tls.peer_serial_number == "110111-1234567"
+    assert set(directory.files) == {tmp_path / "providers.toml", authority.bundle, us.certificate, us.key}
+    os.utime(us.certificate, (1, 1))
+    assert load_directory(tmp_path / "providers.toml").providers != (bank,)  # renewed in place
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (secured(ca_bundle="none.pem"), "entry 1: tls: "),
+        (secured(ca_bundle="providers.toml"), "entry 1: tls.ca_bundle: is not PEM"),
+        (secured(client_key="us.key"), "entry 1: tls.client_certificate: is needed"),
+        (secured(client_certificate="providers.toml"), "entry 1: tls.client_certificate: "),
+        (secured(peer_serial_number=" "), "entry 1: tls.peer_serial_number: is empty"),
+        (secured(colour="blue"), "entry 1: tls: "),
+        (secured() + "written = [1]\n", "entry 1: tls.written: is not a known field"),
+        (CA + BANK.replace("https:", "http:") + "allow_private = true\ntls = {}\n", "entry 1: tls: base_url must be https"),
+        (CA + BANK + "collection_deadline = 0\n", "entry 1: collection_deadline: "),
+        (CA + "call_deadline = 301\n" + BANK, "[ca]: call_deadline: "),
+    ],
+)
+def test_a_line_that_cannot_be_secured_is_a_fault_of_the_directory(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(DirectoryFault) as caught:
+        load_directory(written(tmp_path, text))
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
