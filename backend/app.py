@@ -27,6 +27,7 @@ from backend.logs import configure_logs
 from backend.realtime.endpoints import RealtimeDeps
 from backend.realtime.endpoints import routes as realtime_routes
 from backend.registration.endpoints import RegistrationEndpoints
+from backend.registration.link_endpoints import LinkEndpoints
 from backend.services import Api, build_api
 from backend.settings import Settings
 from backend.web import FEED_POSITION, json_answer
@@ -70,8 +71,9 @@ def _routes(api: Api, settings: Settings) -> list[BaseRoute]:
         position=foundation.feed.position,
         max_body=settings.max_body_bytes,
     )
+    links = LinkEndpoints(verifier=api.verifier, refreshes=api.refreshes, max_body=settings.max_body_bytes)
     realtime = RealtimeDeps(feed=foundation.feed, hub=api.hub, verifier=api.verifier, clock=foundation.clock, version=version("moa"))
-    return [*registration.routes(), *api.webhooks.routes(), *realtime_routes(realtime), *_operations(api)]
+    return [*registration.routes(), *links.routes(), *api.webhooks.routes(), *realtime_routes(realtime), *_operations(api)]
 
 
 def _middleware(settings: Settings) -> list[Middleware]:

@@ -34,6 +34,8 @@ class EventType(StrEnum):
     PROVIDER_DEFERRED = "provider.deferred"
     REGISTRATION_RETRIED = "registration.retried"
     REGISTRATION_COMPLETED = "registration.completed"
+    ASSET_REFRESHED = "asset.refreshed"
+    REFRESH_COMPLETED = "refresh.completed"
 
 
 class Industry(StrEnum):
@@ -88,6 +90,14 @@ class ProviderStatus(StrEnum):
     FAILED = "failed"
     DEFERRED = "deferred"  # tried again by itself
     CANCELLED = "cancelled"
+
+
+class RefreshStatus(StrEnum):
+    """Of a refresh, and of each provider in it. A refresh as a whole is `completed` when every provider has ended, however it did."""
+
+    REFRESHING = "refreshing"
+    COMPLETED = "completed"
+    FAILED = "failed"
 
 
 class Position(Struct, frozen=True):
@@ -266,6 +276,48 @@ class RegistrationCompleted(Fact, frozen=True, kw_only=True):
 
     def data(self) -> object:
         return {"status": self.status, **({"error": self.error} if self.error is not None else {})}
+
+
+class LinkFact(Struct, frozen=True, kw_only=True):
+    """Something that happened to links, outside of any registration."""
+
+    TYPE: ClassVar[EventType]
+
+    at: datetime
+
+    def event(self) -> Event:
+        """The EVENT that clients receive."""
+        return Event(self.TYPE, iso(self.at), UNSET, getattr(self, "org_code", UNSET), self.data())
+
+    def data(self) -> object:
+        """What `data` holds."""
+        raise NotImplementedError
+
+
+class AssetRefreshed(LinkFact, frozen=True, kw_only=True):
+    TYPE = EventType.ASSET_REFRESHED
+    org_code: str
+    assets: tuple[Asset, ...]  # whole assets; clients replace by id
+
+    def data(self) -> object:
+        return {"assets": self.assets}
+
+
+class RefreshItem(Struct, frozen=True):
+    """One provider of a refresh."""
+
+    org_code: str
+    status: RefreshStatus
+    error: ItemError | None = None  # None: nothing went wrong (yet)
+
+
+class RefreshCompleted(LinkFact, frozen=True, kw_only=True):
+    TYPE = EventType.REFRESH_COMPLETED
+    refresh_id: str
+    providers: tuple[RefreshItem, ...]
+
+    def data(self) -> object:
+        return {"refresh_id": self.refresh_id, "providers": self.providers}
 
 
 class Appended(Struct, frozen=True):

@@ -42,9 +42,11 @@ from backend.registration.collecting import Collecting, Deadlines
 from backend.registration.consenting import Consenting
 from backend.registration.flights import SingleFlight
 from backend.registration.handling import Handling
-from backend.registration.jobs import COLLECT, SIGN
+from backend.registration.jobs import COLLECT, REFRESH, SIGN
 from backend.registration.linking import Linking
 from backend.registration.people import People
+from backend.registration.refreshes import Refreshes
+from backend.registration.refreshing import OpenRefreshSweep, Refreshing
 from backend.registration.signing import Patience, Signing
 from backend.registration.sweeping import IdempotencySweep, OpenWorkSweep, OutboxSweep
 from backend.settings import Settings, VaultKeys
@@ -187,6 +189,7 @@ class Api:
     foundation: Foundation
     verifier: TokenVerifier
     accepting: Accepting
+    refreshes: Refreshes
     afterwards: Afterwards
     hub: Hub
     webhooks: WebhookEndpoints
@@ -226,6 +229,13 @@ def build_api(settings: Settings, clock: Clock | None = None) -> Api:
             clock=foundation.clock,
             signature_ttl=timedelta(seconds=settings.signature_ttl),
         ),
+        refreshes=Refreshes(
+            database=foundation.database,
+            directory=foundation.directory,
+            position=hub.position,
+            afterwards=afterwards,
+            clock=foundation.clock,
+        ),
         afterwards=afterwards,
         hub=hub,
         webhooks=WebhookEndpoints(verifier=verifier, keeping=keeping, reach=_reach(settings), max_body=settings.max_body_bytes),
@@ -241,6 +251,7 @@ class Hands:
 
     signing: Signing
     collecting: Collecting
+    refreshing: Refreshing
 
     async def sign(self, _ctx: dict[Any, Any], *, user_id: str, registration_id: str, run: int, request_id: str) -> None:
         await self.signing.sign(user_id, registration_id, run, request_id=request_id)
@@ -248,9 +259,16 @@ class Hands:
     async def collect(self, _ctx: dict[Any, Any], *, user_id: str, registration_id: str, org_code: str, run: int, **_: str) -> None:
         await self.collecting.collect(user_id, registration_id, org_code, run)
 
+    async def refresh(self, _ctx: dict[Any, Any], *, user_id: str, refresh_id: str, org_code: str, **_: str) -> None:
+        await self.refreshing.refresh(user_id, refresh_id, org_code)
+
     async def on_poisoned(self, function: str, kwargs: dict[str, JSON]) -> None:
         """A job that failed three times by our own fault: what it worked on is ended, so that nobody waits for it."""
-        user_id, registration_id, run = str(kwargs["user_id"]), str(kwargs["registration_id"]), int(str(kwargs["run"]))
+        user_id = str(kwargs["user_id"])
+        if function == REFRESH:
+            await self.refreshing.give_up(user_id, str(kwargs["refresh_id"]), str(kwargs["org_code"]))
+            return
+        registration_id, run = str(kwargs["registration_id"]), int(str(kwargs["run"]))
         if function == COLLECT:
             await self.collecting.give_up(user_id, registration_id, str(kwargs["org_code"]), run)
         elif function == SIGN:
@@ -265,7 +283,7 @@ async def run_worker(settings: Settings, queue: str) -> None:
     async with http_clients(foundation.directory(), settings, foundation.clock) as clients:
         hands = _hands(foundation, clients)
         worker = LeasedWorker(
-            [_function(hands.sign, SIGN), _function(hands.collect, COLLECT)],
+            [_function(hands.sign, SIGN), _function(hands.collect, COLLECT), _function(hands.refresh, REFRESH)],
             queue=name,
             redis=lambda: connect(need(settings, "valkey_url"), timeout=settings.valkey_timeout, pool=settings.valkey_pool),
             clock=foundation.clock,
@@ -336,18 +354,32 @@ def _hands(foundation: Foundation, clients: Any) -> Hands:
         clock=clock,
         patience=Patience(ttl=timedelta(seconds=settings.signature_ttl), poll=timedelta(milliseconds=settings.ca_poll_ms)),
     )
+    linking = Linking(database=database, vault=vault, people=people, consenting=consenting, clock=clock)
+    flights = SingleFlight(redis=foundation.valkey, lease=settings.job_lease)
+    asset_secret = need(settings, "asset_id_secret").encode()
     collecting = Collecting(
         database=database,
         handling=handling,
-        linking=Linking(database=database, vault=vault, people=people, consenting=consenting, clock=clock),
-        flights=SingleFlight(redis=foundation.valkey, lease=settings.job_lease),
+        linking=linking,
+        flights=flights,
         clients=clients,
         directory=foundation.directory,
         clock=clock,
         deadlines=Deadlines(provider=settings.provider_deadline, defer=timedelta(seconds=settings.defer_seconds)),
-        asset_secret=need(settings, "asset_id_secret").encode(),
+        asset_secret=asset_secret,
     )
-    return Hands(signing=signing, collecting=collecting)
+    refreshing = Refreshing(
+        database=database,
+        relay=foundation.relay,
+        linking=linking,
+        flights=flights,
+        clients=clients,
+        directory=foundation.directory,
+        clock=clock,
+        deadline=settings.provider_deadline,
+        asset_secret=asset_secret,
+    )
+    return Hands(signing=signing, collecting=collecting, refreshing=refreshing)
 
 
 def _function(deed: Any, name: str) -> Function:  # arq types a job by its context only
@@ -363,6 +395,7 @@ async def run_coordinator(settings: Settings) -> None:
     foundation = found(settings, SystemClock())
     sweeps: list[Sweep] = [
         OpenWorkSweep(database=foundation.database, queue=foundation.queue),
+        OpenRefreshSweep(database=foundation.database, queue=foundation.queue),
         OutboxSweep(relay=foundation.relay),
         IdempotencySweep(database=foundation.database),
         DeliverySweep(database=foundation.database),

@@ -25,7 +25,8 @@ _SSE = """With `Accept: text/event-stream`. Opens with `event: position` (`{epoc
 _POLL = """`?since=<epoch>:<offset>&wait=<0..30>`: what came after, as soon as something comes. Without `since`: the newest position and no
 events."""
 
-_ABOUT_ONE_PROVIDER = "provider."
+_ABOUT_ONE_PROVIDER = ("provider.", "asset.")
+_ABOUT_LINKS = ("asset.", "refresh.")  # and no registration
 
 
 def _codes(codes: type[ErrorCode] | type[CloseCode] | type[UnsubscribeCode]) -> Schema:
@@ -34,7 +35,9 @@ def _codes(codes: type[ErrorCode] | type[CloseCode] | type[UnsubscribeCode]) -> 
 
 
 def _event(kind: EventType, data: Schema) -> Schema:
-    members: Schema = {"type": {"const": kind.value}, "at": MOMENT, "registration_id": TEXT}
+    members: Schema = {"type": {"const": kind.value}, "at": MOMENT}
+    if not kind.value.startswith(_ABOUT_LINKS):
+        members["registration_id"] = TEXT
     if kind.value.startswith(_ABOUT_ONE_PROVIDER):
         members["org_code"] = ORG_CODE
     return {"name": kind.value, "title": kind.value, "contentType": "application/json", "payload": obj({**members, "data": data})}

@@ -26,6 +26,8 @@ USUAL = (
 )
 _BODY = (Problem.MALFORMED_JSON, Problem.BODY_TOO_LARGE, Problem.UNSUPPORTED_MEDIA_TYPE, Problem.VALIDATION_FAILED)
 
+_NEED_NO_BODY = {"NewRefresh"}
+
 _INFO = """Connects all financial institutions of a person at once (MyData).
 
 A registration is accepted in milliseconds; what follows arrives as events of the user's feed (`GET /v1/events`; AsyncAPI at
@@ -106,7 +108,7 @@ class Operation:
         if self.parameters:
             found["parameters"] = list(self.parameters)
         if self.body:
-            found["requestBody"] = {"required": True, "content": {JSON: {"schema": ref(self.body)}}}
+            found["requestBody"] = {"required": self.body not in _NEED_NO_BODY, "content": {JSON: {"schema": ref(self.body)}}}
         return found
 
 
@@ -257,6 +259,31 @@ OPERATIONS: tuple[Operation, ...] = (
         ),
         answers={200: _json("One page", "Assets", FEED_POSITION)},
         problems=(Problem.MALFORMED_REQUEST,),
+    ),
+    Operation(
+        path="/v1/refresh",
+        method="post",
+        name="beginRefresh",
+        summary="Read linked providers again, now",
+        description="All that are linked, or those named. `asset.refreshed` tells what changed, `refresh.completed` the end. While the "
+        "same providers are being read, the answer is the refresh that is under way.",
+        tag="Links",
+        body="NewRefresh",
+        answers={202: _json("Accepted; the rest comes as events", "Refresh", {"Location": _header("Path of the refresh")})},
+        problems=(*_BODY, Problem.UNKNOWN_PROVIDER, Problem.NOTHING_TO_REFRESH),
+    ),
+    Operation(
+        path="/v1/refresh/{id}",
+        method="get",
+        name="getRefresh",
+        summary="One refresh as it is now",
+        description="Kept for a week.",
+        tag="Links",
+        parameters=(
+            _parameter("id", "path", "The refresh's id", {"type": "string", "pattern": "^ref_[0-9A-HJKMNP-TV-Z]{26}$"}, required=True),
+        ),
+        answers={200: _json("The refresh", "Refresh", FEED_POSITION)},
+        problems=(Problem.NOT_FOUND,),
     ),
     Operation(path="/v1/events", method="get", name="followFeed", summary="The user's feed: WebSocket, SSE or poll", **_FEED),  # type: ignore[arg-type]
     Operation(

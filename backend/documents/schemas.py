@@ -10,16 +10,26 @@ import msgspec
 from backend.errors import ITEM_ERRORS, PROBLEMS, UserAction
 from backend.events import Asset, EventType, Industry, ItemError
 from backend.registration.endpoints import NewRegistration
+from backend.registration.link_endpoints import NewRefresh
 from backend.registration.model import MAX_PROVIDERS, RegistrationView
+from backend.registration.refreshes import RefreshView
 
 Schema = dict[str, Any]
 
-_PUBLIC_NAMES = {"RegistrationView": "Registration", "ItemView": "RegistrationProvider"}
-_MOMENTS = (("Registration", "created_at"), ("Signature", "expires_at"), ("Asset", "as_of"))
+_PUBLIC_NAMES = {
+    "RegistrationView": "Registration",
+    "ItemView": "RegistrationProvider",
+    "RefreshView": "Refresh",
+    "RefreshItem": "RefreshProvider",
+}
+_MOMENTS = (("Registration", "created_at"), ("Refresh", "created_at"), ("Signature", "expires_at"), ("Asset", "as_of"))
 _DESCRIPTIONS = {
     "Registration": "One act of connecting providers. `position` was read before the rest: follow the feed from there and miss nothing.",
     "RegistrationProvider": "A chosen provider in a registration.",
     "NewRegistration": "What to connect.",
+    "Refresh": "Linked providers that are read again. `completed` when each of them has ended, however it did.",
+    "RefreshProvider": "A provider in a refresh.",
+    "NewRefresh": "What to read again; without `providers`, and without a body: everything that is linked.",
     "Industry": "The seven industries; the values are the path segments of the MyData standard.",
     "ItemError": "Why a provider failed, in words for the person. `title` is Korean, `detail` English.",
 }
@@ -50,7 +60,9 @@ EPOCH: Schema = {"type": "string", "description": "Changes when the log was lost
 def schemas() -> dict[str, Schema]:
     """Every schema by its public name."""
     _, found = msgspec.json.schema_components(
-        [RegistrationView, Asset, ItemError, NewRegistration], ref_template="#/components/schemas/{name}", schema_hook=_any
+        [RegistrationView, RefreshView, Asset, ItemError, NewRegistration, NewRefresh],
+        ref_template="#/components/schemas/{name}",
+        schema_hook=_any,
     )
     text = msgspec.json.encode(found).decode()
     for ours, public in _PUBLIC_NAMES.items():
@@ -185,6 +197,8 @@ def event_data() -> dict[EventType, Schema]:
         EventType.PROVIDER_FAILED: obj({"error": ref("ItemError")}),
         EventType.PROVIDER_DEFERRED: deferred,
         EventType.REGISTRATION_RETRIED: retried,
+        EventType.ASSET_REFRESHED: assets,
+        EventType.REFRESH_COMPLETED: obj({"refresh_id": TEXT, "providers": listed(ref("RefreshProvider"))}),
         EventType.REGISTRATION_COMPLETED: obj(
             {"status": status}, {"error": ref("ItemError")}, "`error`: our own fault ended it before the signature"
         ),

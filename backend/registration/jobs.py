@@ -1,4 +1,4 @@
-"""The jobs of a registration by name and id. RULE: pure.
+"""The jobs of registrations and links by name and id. RULE: pure.
 
 The id says what a job works on, and nothing of how often: a job that waits or runs refuses its double, so the sweeper may ask
 for everything that is open, again and again.
@@ -12,6 +12,7 @@ from backend.jobs.queue import JSON, Job
 
 SIGN = "sign"
 COLLECT = "collect"
+REFRESH = "refresh"
 
 
 def sign_job(user_id: str, registration_id: str, run: int, *, request_id: str) -> Job:
@@ -30,3 +31,9 @@ def collect_job(user_id: str, registration_id: str, org_code: str, run: int, *, 
         "request_id": request_id,
     }
     return Job(COLLECT, kwargs, f"{COLLECT}:{registration_id}:{org_code}:{run}", run_at)
+
+
+def refresh_job(user_id: str, refresh_id: str, org_code: str, *, request_id: str) -> Job:
+    """Reads one linked provider again."""
+    kwargs: dict[str, JSON] = {"user_id": user_id, "refresh_id": refresh_id, "org_code": org_code, "request_id": request_id}
+    return Job(REFRESH, kwargs, f"{REFRESH}:{refresh_id}:{org_code}")

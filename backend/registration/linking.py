@@ -49,6 +49,13 @@ class Grant(Struct, frozen=True, kw_only=True):
         return {"org_code": org_code, "consent_tx_id": self.consent_tx_id, "search_timestamps": timestamps.reached}
 
 
+class Held(Struct, frozen=True):
+    """An active link as its row holds it, outside of any registration."""
+
+    grant: Grant
+    timestamps: Timestamps  # to begin the next reading with
+
+
 class Papers(Struct, frozen=True):
     """What there is to get a token with, and how far the provider is."""
 
@@ -112,8 +119,32 @@ class Linking:
 
     async def renewed(self, papers: Papers, worn: Grant, client: ProviderClient) -> Grant:
         """After the provider did not take `worn`: the token that replaced it meanwhile, or a refreshed one. Raises like `grant`."""
-        if papers.grant is not None and papers.grant.tokens.access_token != worn.tokens.access_token:
-            return papers.grant
+        return await self._renewed(papers.grant, worn, client)
+
+    async def held(self, user_id: str, org_code: str) -> Held | None:
+        """None: there is no active link whose consent is still good."""
+        async with self._database.reading() as connection:
+            row = await links.held(connection, user_id, org_code)
+        if row is None or row["status"] != ACTIVE or row["consent_ends_on"] <= self._clock.now().astimezone(KST).date():
+            return None
+        return Held(self._opened(user_id, org_code, row), Timestamps(row["search_timestamps"]))
+
+    async def fit(self, user_id: str, org_code: str, held: Held, worn: Grant | None, client: ProviderClient) -> Grant:
+        """A token of a held link to read with, committed if it is new. Call it in the link's flight. Raises like `grant`."""
+        grant = held.grant
+        if worn is not None:
+            grant = await self._renewed(grant, worn, client)
+        elif grant.tokens.access_expires_at - self._clock.now() < SPARE:
+            grant = await self._refreshed(grant, client)
+        if grant.fresh:
+            link = self.kept(user_id, org_code, grant)
+            if not await self._database.single(lambda connection: links.renew(connection, user_id, link)):
+                raise ConsentRequired(org_code, "the link ended")
+        return grant
+
+    async def _renewed(self, known: Grant | None, worn: Grant, client: ProviderClient) -> Grant:
+        if known is not None and known.tokens.access_token != worn.tokens.access_token:
+            return known
         return await self._refreshed(worn, client)
 
     async def _asked(self, papers: Papers, client: ProviderClient) -> Grant:

@@ -32,6 +32,15 @@ _USABLE = statement(
       AND consent_ends_on > :today AND refresh_expires_at > :now
     """
 )
+_HELD = statement("SELECT * FROM links WHERE user_id = :user_id AND org_code = :org_code")
+_ACTIVE = statement("SELECT org_code FROM links WHERE user_id = :user_id AND status = 'active' ORDER BY org_code")
+_RENEW = statement(
+    """
+    UPDATE links SET access_token_sealed = :access_token_sealed, access_expires_at = :access_expires_at,
+      refresh_token_sealed = :refresh_token_sealed, refresh_expires_at = :refresh_expires_at, updated_at = :updated_at
+    WHERE user_id = :user_id AND org_code = :org_code AND consent_tx_id = :consent_tx_id AND status = 'active'
+    """
+)
 # Steps of a statement. Every step sees the rows as they were before it, so the history sees the consent that is about to be replaced.
 LINKED = """given AS (
     SELECT link.* FROM numbered, jsonb_to_recordset(CAST(:links AS jsonb)) AS link(org_code text, status text, consent_tx_id text,
@@ -97,3 +106,24 @@ async def usable(connection: Connection, user_id: str, org_codes: Sequence[str],
     """Providers whose link can be read without another signature."""
     values = {"user_id": user_id, "org_codes": list(org_codes), "today": today, "now": now}
     return frozenset(await _USABLE.column(connection, values))
+
+
+async def held(connection: Connection, user_id: str, org_code: str) -> Row | None:
+    """The link's row, whatever its state; None: there never was one."""
+    return await _HELD.row(connection, {"user_id": user_id, "org_code": org_code})
+
+
+async def active(connection: Connection, user_id: str) -> list[str]:
+    """The org_codes of this user's active links."""
+    return await _ACTIVE.column(connection, {"user_id": user_id})
+
+
+async def renew(connection: Connection, user_id: str, link: Values) -> bool:
+    """Replaces the tokens of an active link under the same consent. False: there is none such any more."""
+    return await _RENEW.run(connection, {**link, "user_id": user_id}) > 0
+
+
+async def is_active(connection: Connection, user_id: str, org_code: str, *, consent_tx_id: str) -> bool:
+    """Whether the link is still the one that was given for this consent."""
+    found = await held(connection, user_id, org_code)
+    return found is not None and found["status"] == "active" and found["consent_tx_id"] == consent_tx_id

@@ -47,7 +47,8 @@ _TOLD = """
     FROM numbered, unnest(CAST(:events AS bytea[])) WITH ORDINALITY AS row(event, place)
     RETURNING "offset"
 """
-_NUMBERED = """numbered AS (
+# The usual first step: whoever runs it changes the user in the order of their lock.
+NUMBERED = """numbered AS (
     UPDATE users SET feed_offset = feed_offset + :count WHERE user_id = :user_id RETURNING feed_offset - :count AS before)"""
 
 
@@ -56,7 +57,7 @@ def publishing(*steps: str) -> Statement:
     return statement(f"WITH {', '.join((*steps, _TOLD))}")
 
 
-_PUBLISH = publishing(_NUMBERED)
+_PUBLISH = publishing(NUMBERED)
 _WAITING = statement('SELECT "offset", event FROM outbox WHERE user_id = :user_id AND "offset" > :after ORDER BY "offset" LIMIT :limit')
 _LEFT_BEHIND = statement("SELECT user_id FROM outbox WHERE created_at < :before GROUP BY user_id ORDER BY min(created_at) LIMIT :limit")
 _DELETE = statement(

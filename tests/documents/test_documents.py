@@ -21,16 +21,21 @@ from backend.errors import ITEM_ERRORS, PROBLEMS, Problem, Refused, Trouble
 from backend.events import (
     Asset,
     AssetKind,
+    AssetRefreshed,
     AssetsCollected,
     Balance,
     EventType,
     Fact,
     Industry,
+    LinkFact,
     Position,
     ProviderCompleted,
     ProviderConnecting,
     ProviderDeferred,
     ProviderFailed,
+    RefreshCompleted,
+    RefreshItem,
+    RefreshStatus,
     RegistrationAccepted,
     RegistrationCompleted,
     RegistrationRetried,
@@ -52,7 +57,7 @@ ORG = "A1MOABK001"
 ASSET = Asset(
     "ast_1", ORG, Industry.BANK, AssetKind.DEPOSIT, "통장", "****1234", "active", Balance(Decimal("12.30"), "KRW"), "2026", {"a": "1"}
 )
-FACTS: tuple[Fact, ...] = (
+FACTS: tuple[Fact | LinkFact, ...] = (
     RegistrationAccepted(**WHO),
     SignatureRequested(signature=requested_signature(web_url="https://ca", ios_url="a:", aos_url="b:", expires_at=NOW), **WHO),
     SignatureCompleted(**WHO),
@@ -65,6 +70,12 @@ FACTS: tuple[Fact, ...] = (
     ProviderDeferred(org_code=ORG, reason="provider_resting", retry_at=NOW, **WHO),
     RegistrationRetried(status=RegistrationStatus.COLLECTING, providers=(ORG,), **WHO),
     RegistrationCompleted(status=RegistrationStatus.PARTIAL, **WHO),
+    AssetRefreshed(at=NOW, org_code=ORG, assets=(ASSET,)),
+    RefreshCompleted(
+        at=NOW,
+        refresh_id="ref_01J00000000000000000000000",
+        providers=(RefreshItem(ORG, RefreshStatus.FAILED, ITEM_ERRORS[Trouble.TIMEOUT]), RefreshItem(ORG, RefreshStatus.COMPLETED)),
+    ),
 )
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
-from tests.registration.house import BANK, Client, House
+from tests.registration.house import BANK, CARD, TELECOM, Client, Following, House
+
+JSON = dict[str, Any]
 
 
 async def kept(house: House, client: Client, org_code: str) -> dict[str, str]:
@@ -13,9 +16,143 @@ async def kept(house: House, client: Client, org_code: str) -> dict[str, str]:
     return dict(json.loads((await house.execute(sql, client.sub, org_code))[0]["search_timestamps"]))
 
 
+async def forget(house: House, client: Client, org_code: str) -> None:
+    """What is read next is read in full."""
+    await house.execute("UPDATE links SET search_timestamps = '{}' WHERE user_id = $1 AND org_code = $2", client.sub, org_code)
+
+
+async def refreshed(following: Following, *org_codes: str) -> JSON:
+    """Asks for a refresh and follows it to its end. Returns what `refresh.completed` says, by provider."""
+    client = following.client
+    answer = await client.http.post("/v1/refresh", json={"providers": org_codes} if org_codes else {})
+    assert answer.status_code == 202, answer.text
+    name = answer.json()["refresh_id"]
+    await following.until(lambda: name in {event["data"].get("refresh_id") for event in following.events})
+    told = next(event["data"] for event in following.events if event["data"].get("refresh_id") == name)
+    shown = (await client.get(answer.headers["location"])).json()
+    assert shown["status"] == "completed"
+    assert shown["providers"] == told["providers"]
+    return {provider["org_code"]: provider for provider in told["providers"]}
+
+
+async def linked(client: Client, *org_codes: str) -> Following:
+    following = await client.register(*org_codes)
+    await following.ended("completed")
+    return following
+
+
+async def versions(house: House, client: Client) -> list[tuple[str, str]]:
+    """Which row versions the assets are: a write of any kind is another."""
+    rows = await house.execute("SELECT id, xmin::text FROM assets WHERE user_id = $1 ORDER BY id", client.sub)
+    return [(row["id"], row["xmin"]) for row in rows]
+
+
 async def test_what_the_lists_reached_is_kept_and_a_new_consent_reads_everything_again(house: House, anna: Client) -> None:
     first = await (await anna.register(BANK)).ended("completed")
     assert "BA01" in await kept(house, anna, BANK)
     again = await (await anna.register(BANK)).ended("completed")
     assert again["providers"][0]["assets"] == first["providers"][0]["assets"] > 0
     assert "BA01" in await kept(house, anna, BANK)
+
+
+async def test_a_refresh_with_nothing_new_makes_list_calls_only_and_writes_no_asset(house: House, anna: Client) -> None:
+    following = await linked(anna, BANK, CARD)
+    before, asked, heard = await versions(house, anna), len(await house.calls()), len(following.events)
+    ended = await refreshed(following)
+    assert {code: item["status"] for code, item in ended.items()} == {BANK: "completed", CARD: "completed"}
+    assert [event["type"] for event in following.events[heard:]] == ["refresh.completed"]
+    calls = (await house.calls())[asked:]
+    assert {call["rsp_code"] for call in calls} == {"00001"}
+    assert {call["api_type"] for call in calls} == {"user-refresh"}
+    assert await versions(house, anna) == before
+
+
+async def test_what_changed_is_written_and_told_whole(house: House, anna: Client) -> None:
+    following = await linked(anna, BANK)
+    before = {asset["id"]: asset for asset in await anna.assets()}
+    await forget(house, anna, BANK)
+    await refreshed(following, BANK)
+    told = [event for event in following.events if event["type"] == "asset.refreshed"]
+    assert [event["org_code"] for event in told] == [BANK]
+    assert "registration_id" not in told[0]
+    now = {asset["id"]: asset for asset in await anna.assets()}
+    assert {asset["id"]: asset for asset in told[0]["data"]["assets"]} == now
+    assert {name: asset["balance"] for name, asset in now.items()} == {name: asset["balance"] for name, asset in before.items()}
+    assert await kept(house, anna, BANK)
+
+
+async def test_each_provider_ends_as_it_does_and_a_failure_forgets_nothing(house: House, anna: Client) -> None:
+    following = await linked(anna, BANK, CARD, TELECOM)
+    reached = await kept(house, anna, BANK)
+    await house.provider(BANK, mode="http500")
+    await house.provider(CARD, mode="maintenance")
+    ended = await refreshed(following)
+    assert {code: item["error"] and item["error"]["code"] for code, item in ended.items()} == {
+        BANK: "provider_unavailable",
+        CARD: "provider_resting",
+        TELECOM: None,
+    }
+    assert await kept(house, anna, BANK) == reached
+
+
+async def test_a_token_about_to_end_is_refreshed_first_and_one_that_is_refused_once(house: House, anna: Client) -> None:
+    following = await linked(anna, BANK)
+    await house.execute("UPDATE links SET access_expires_at = now() + interval '1 minute' WHERE user_id = $1", anna.sub)
+    asked = len(await house.calls(BANK))
+    assert (await refreshed(following))[BANK]["status"] == "completed"
+    assert [call["path"].rpartition("/")[2] for call in (await house.calls(BANK))[asked:]].count("token") == 1
+
+    await house.provider(BANK, mode="token_expired")
+    asked = len(await house.calls(BANK))
+    assert (await refreshed(following))[BANK]["error"]["code"] == "consent_required"
+    assert [call["path"].rpartition("/")[2] for call in (await house.calls(BANK))[asked:]].count("token") == 1
+    await house.provider(BANK, mode="ok")
+    assert (await refreshed(following))[BANK]["status"] == "completed"
+
+
+async def test_a_provider_that_was_never_linked_wants_a_consent(anna: Client) -> None:
+    following = await linked(anna, BANK)
+    ended = await refreshed(following, BANK, CARD)
+    assert (ended[BANK]["status"], ended[CARD]["error"]["user_action"]) == ("completed", "sign_again")
+
+
+async def test_who_asks_twice_is_given_the_refresh_that_is_under_way(house: House, anna: Client) -> None:
+    following = await linked(anna, BANK)
+    await house.provider(BANK, mode="slow", latency_ms={"p50": 400, "p99": 500})
+    first, second = [(await anna.http.post("/v1/refresh")).json() for _ in range(2)]
+    assert first["refresh_id"] == second["refresh_id"]
+    assert first["status"] == "refreshing"
+    await following.heard("refresh.completed")
+    third = (await anna.http.post("/v1/refresh")).json()
+    assert third["refresh_id"] != first["refresh_id"]
+    await following.heard("refresh.completed", times=2)
+
+
+async def test_a_refresh_whose_job_was_lost_is_found_again(house: House, anna: Client) -> None:
+    following = await linked(anna, BANK)
+    insert = "INSERT INTO refreshes (user_id, id, request_id, created_at) VALUES ($1, $2, 'req_12345678', now() - interval '9 s')"
+    await house.execute(insert, anna.sub, "ref_01J00000000000000000000000")
+    item = """
+        INSERT INTO refresh_items (user_id, refresh_id, org_code, position, status, updated_at)
+        VALUES ($1, $2, $3, 0, 'refreshing', now() - interval '9 s')
+    """
+    await house.execute(item, anna.sub, "ref_01J00000000000000000000000", BANK)
+    await following.heard("refresh.completed")
+
+
+async def test_what_cannot_be_refreshed_is_refused(anna: Client, berta: Client) -> None:
+    async def refusal(client: Client, **body: object) -> tuple[int, str]:
+        answer = await client.http.post("/v1/refresh", json=body)
+        return answer.status_code, answer.json()["code"]
+
+    assert await refusal(anna) == (409, "nothing_to_refresh")
+    following = await linked(anna, BANK)
+    assert await refusal(anna, providers=["X1NOBODY01"]) == (422, "unknown_provider")
+    assert await refusal(anna, providers=[]) == (422, "validation_failed")
+    assert await refusal(anna, providers=[BANK, BANK]) == (422, "validation_failed")
+    assert await refusal(anna, banks=[BANK]) == (422, "validation_failed")
+    name = (await anna.http.post("/v1/refresh")).json()["refresh_id"]
+    assert (await anna.get(f"/v1/refresh/{name}")).headers["x-feed-position"]
+    assert (await berta.get(f"/v1/refresh/{name}")).status_code == 404
+    assert (await anna.get("/v1/refresh/ref_1")).status_code == 404
+    await following.heard("refresh.completed")
