@@ -34,6 +34,8 @@ from backend.storage.changes import Writes
 from backend.storage.database import Database
 from backend.storage.statements import Connection, Values
 
+TURNS_TO_A_STATEMENT = 8  # of the event loop, from an answer that is told to a statement that is sent
+
 log = structlog.get_logger()
 
 
@@ -240,6 +242,7 @@ class _Inbox:
             async for answer in answers:
                 self._waiting.update(((asset.kind.value, asset.key), asset) for asset in answer)
                 self._changed.set()
+                await _others_first()
         except Exception as exc:
             self.failure = exc
         self._over = True
@@ -258,6 +261,12 @@ class _Inbox:
             self._told_end = True
             return ()
         return None
+
+
+async def _others_first() -> None:
+    """What was just put is on its way to PostgreSQL before the next calls are made: each takes a quarter of a millisecond to send."""
+    for _ in range(TURNS_TO_A_STATEMENT):
+        await asyncio.sleep(0)
 
 
 @asynccontextmanager
