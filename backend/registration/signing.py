@@ -22,9 +22,10 @@ from backend.providers.contract import CaClient, Consent, NotSignedYet, Person, 
 from backend.registration.accepting import jobs_of
 from backend.registration.consenting import Consenting
 from backend.registration.decisions import RecordDenial, RecordExpiry, RecordSignatureRequest, RecordSigned, RecordSigningFailure
-from backend.registration.handling import Handling, load
+from backend.registration.handling import Handling
 from backend.registration.model import Registration, requested_signature
 from backend.registration.people import People
+from backend.registration.rows import Columns, restored
 from backend.storage import registrations
 from backend.storage.changes import Writes
 from backend.storage.database import Database
@@ -58,13 +59,19 @@ class Patience(Struct, frozen=True, kw_only=True):
         return now - (registration.sign_before - self.ttl)
 
 
-class Opened(Struct, frozen=True):
-    """A run that awaits its signature, with all that is needed to go on."""
+class Unasked(Struct, frozen=True):
+    """A run for which the CA is still to be asked, and who signs."""
 
     registration: Registration
     person: Person
-    request: SignatureRequest | None  # None: the CA was not asked in this run
-    consents: tuple[Consent, ...]  # what it was asked for
+
+
+class Opened(Struct, frozen=True):
+    """A run whose signature the CA was asked for, and the consents that it covers."""
+
+    registration: Registration
+    request: SignatureRequest
+    consents: tuple[Consent, ...]
 
 
 class Signing:
@@ -109,8 +116,8 @@ class Signing:
         """Ends a run on whose signature our own code failed again and again."""
         await self._handling.handle(user_id, registration_id, RecordSigningFailure(run))
 
-    async def _step(self, opened: Opened, request_id: str) -> None:
-        if opened.request is None:
+    async def _step(self, opened: Unasked | Opened, request_id: str) -> None:
+        if isinstance(opened, Unasked):
             await self._request(opened)
             raise Postponed(self._patience.next_look(opened.registration, self._clock.now()))
         registration = opened.registration
@@ -122,7 +129,7 @@ class Signing:
             case Signed(signed_consents=signed):
                 await self._signed(opened, opened.request.cert_tx_id, signed, request_id)
 
-    async def _request(self, opened: Opened) -> None:
+    async def _request(self, opened: Unasked) -> None:
         registration = opened.registration
         now = self._clock.now()
         expires_at = registration.sign_before
@@ -149,17 +156,28 @@ class Signing:
             failpoints.reached(Failpoint.SIGN_COMMITTED)
             await self._queue.enqueue(jobs_of(handled.registration, request_id=request_id))
 
-    async def _open(self, user_id: str, registration_id: str, run: int) -> Opened | None:
+    async def _open(self, user_id: str, registration_id: str, run: int) -> Unasked | Opened | None:
         """What this job works on; None: nothing is to be signed in this run any more."""
         async with self._database.reading() as connection:
-            registration = await load(connection, user_id, registration_id)
-            if registration is None or registration.run != run or not registration.awaits_signature:
+            row = await registrations.load(connection, user_id, registration_id)
+            if row is None:
                 return None
-            person = await self._people.person(connection, user_id)
+            registration = restored(row)
+            if registration.run != run or not registration.awaits_signature:
+                return None
             if registration.signature_run != run:
-                return Opened(registration, person, None, ())
-            request = SignatureRequest(**await registrations.kept_request(connection, user_id, registration_id))
-            return Opened(registration, person, request, await self._consenting.kept(connection, registration))
+                return Unasked(registration, await self._people.person(connection, user_id))
+            return Opened(registration, _request_of(row), await self._consenting.kept(connection, registration))
+
+
+def _request_of(row: Columns) -> SignatureRequest:
+    return SignatureRequest(
+        sign_tx_id=row["sign_tx_id"],
+        cert_tx_id=row["cert_tx_id"],
+        web_url=row["sign_web_url"],
+        ios_app_scheme_url=row["sign_ios_url"],
+        aos_app_scheme_url=row["sign_aos_url"],
+    )
 
 
 def _columns(request: SignatureRequest, expires_at: datetime) -> dict[str, object]:

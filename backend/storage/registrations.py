@@ -131,20 +131,6 @@ _TOUCH = statement(
     WHERE user_id = :user_id AND registration_id = :registration_id AND org_code = :org_code AND status = 'deferred'
     """
 )
-_REQUEST = statement(
-    """
-    SELECT sign_tx_id, cert_tx_id, sign_web_url AS web_url, sign_ios_url AS ios_app_scheme_url, sign_aos_url AS aos_app_scheme_url
-    FROM registrations WHERE user_id = :user_id AND id = :id
-    """
-)
-
-
-async def kept_request(connection: Connection, user_id: str, registration_id: str) -> Row:
-    """What the CA answered to the last sign_request of this registration."""
-    row = await _REQUEST.row(connection, {"user_id": user_id, "id": registration_id})
-    if row is None:
-        raise KeyError("no such registration")
-    return row
 
 
 async def touch_item(
