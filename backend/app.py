@@ -71,7 +71,13 @@ def _routes(api: Api, settings: Settings) -> list[BaseRoute]:
         position=foundation.feed.position,
         max_body=settings.max_body_bytes,
     )
-    links = LinkEndpoints(verifier=api.verifier, refreshes=api.refreshes, max_body=settings.max_body_bytes)
+    links = LinkEndpoints(
+        verifier=api.verifier,
+        refreshes=api.refreshes,
+        links=api.links,
+        position=foundation.feed.position,
+        max_body=settings.max_body_bytes,
+    )
     realtime = RealtimeDeps(feed=foundation.feed, hub=api.hub, verifier=api.verifier, clock=foundation.clock, version=version("moa"))
     return [*registration.routes(), *links.routes(), *api.webhooks.routes(), *realtime_routes(realtime), *_operations(api)]
 

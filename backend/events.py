@@ -36,6 +36,9 @@ class EventType(StrEnum):
     REGISTRATION_COMPLETED = "registration.completed"
     ASSET_REFRESHED = "asset.refreshed"
     REFRESH_COMPLETED = "refresh.completed"
+    LINK_EXPIRING = "link.expiring"
+    LINK_EXPIRED = "link.expired"
+    LINK_REVOKED = "link.revoked"
 
 
 class Industry(StrEnum):
@@ -318,6 +321,36 @@ class RefreshCompleted(LinkFact, frozen=True, kw_only=True):
 
     def data(self) -> object:
         return {"refresh_id": self.refresh_id, "providers": self.providers}
+
+
+class _LinkEnd(LinkFact, frozen=True, kw_only=True):
+    """About one link and the end of its consent."""
+
+    org_code: str
+    consent_expires_at: datetime
+    error: ItemError | None = None  # what the person must do; None: nothing, it is as they wished
+
+    def data(self) -> object:
+        error = {"error": self.error} if self.error is not None else {}
+        return {"org_code": self.org_code, "consent_expires_at": iso(self.consent_expires_at), **error}
+
+
+class LinkExpiring(_LinkEnd, frozen=True, kw_only=True):
+    """30 days before the consent ends."""
+
+    TYPE = EventType.LINK_EXPIRING
+
+
+class LinkExpired(_LinkEnd, frozen=True, kw_only=True):
+    """The consent has ended. What was read under it stays until the person revokes the link or consents again."""
+
+    TYPE = EventType.LINK_EXPIRED
+
+
+class LinkRevoked(_LinkEnd, frozen=True, kw_only=True):
+    """The person ended the link: here, and its assets are gone; or, with an `error`, at the provider, and they stay."""
+
+    TYPE = EventType.LINK_REVOKED
 
 
 class Appended(Struct, frozen=True):

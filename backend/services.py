@@ -42,13 +42,14 @@ from backend.registration.collecting import Collecting, Deadlines
 from backend.registration.consenting import Consenting
 from backend.registration.flights import SingleFlight
 from backend.registration.handling import Handling
-from backend.registration.jobs import COLLECT, REFRESH, SIGN
+from backend.registration.jobs import COLLECT, REFRESH, REVOKE, SIGN
 from backend.registration.linking import Linking
 from backend.registration.people import People
 from backend.registration.refreshes import Refreshes
 from backend.registration.refreshing import OpenRefreshSweep, Refreshing
 from backend.registration.signing import Patience, Signing
 from backend.registration.sweeping import IdempotencySweep, OpenWorkSweep, OutboxSweep
+from backend.registration.unlinking import Links, NoticeSweep, RevocationSweep, Unlinking
 from backend.settings import Settings, VaultKeys
 from backend.storage.database import Database
 from backend.storage.outbox import Relay, relayed
@@ -190,6 +191,7 @@ class Api:
     verifier: TokenVerifier
     accepting: Accepting
     refreshes: Refreshes
+    links: Links
     afterwards: Afterwards
     hub: Hub
     webhooks: WebhookEndpoints
@@ -236,6 +238,13 @@ def build_api(settings: Settings, clock: Clock | None = None) -> Api:
             afterwards=afterwards,
             clock=foundation.clock,
         ),
+        links=Links(
+            database=foundation.database,
+            handling=foundation.handling,
+            directory=foundation.directory,
+            afterwards=afterwards,
+            clock=foundation.clock,
+        ),
         afterwards=afterwards,
         hub=hub,
         webhooks=WebhookEndpoints(verifier=verifier, keeping=keeping, reach=_reach(settings), max_body=settings.max_body_bytes),
@@ -252,6 +261,7 @@ class Hands:
     signing: Signing
     collecting: Collecting
     refreshing: Refreshing
+    unlinking: Unlinking
 
     async def sign(self, _ctx: dict[Any, Any], *, user_id: str, registration_id: str, run: int, request_id: str) -> None:
         await self.signing.sign(user_id, registration_id, run, request_id=request_id)
@@ -262,11 +272,20 @@ class Hands:
     async def refresh(self, _ctx: dict[Any, Any], *, user_id: str, refresh_id: str, org_code: str, **_: str) -> None:
         await self.refreshing.refresh(user_id, refresh_id, org_code)
 
+    async def revoke(self, _ctx: dict[Any, Any], *, user_id: str, org_code: str) -> None:
+        await self.unlinking.revoke(user_id, org_code)
+
+    def functions(self) -> list[Function]:
+        """As arq takes them."""
+        deeds: dict[str, Any] = {SIGN: self.sign, COLLECT: self.collect, REFRESH: self.refresh, REVOKE: self.revoke}
+        return [func(deed, name=name) for name, deed in deeds.items()]
+
     async def on_poisoned(self, function: str, kwargs: dict[str, JSON]) -> None:
         """A job that failed three times by our own fault: what it worked on is ended, so that nobody waits for it."""
         user_id = str(kwargs["user_id"])
         if function == REFRESH:
             await self.refreshing.give_up(user_id, str(kwargs["refresh_id"]), str(kwargs["org_code"]))
+        if function not in {COLLECT, SIGN}:  # a revocation is asked for again by its sweep
             return
         registration_id, run = str(kwargs["registration_id"]), int(str(kwargs["run"]))
         if function == COLLECT:
@@ -283,7 +302,7 @@ async def run_worker(settings: Settings, queue: str) -> None:
     async with http_clients(foundation.directory(), settings, foundation.clock) as clients:
         hands = _hands(foundation, clients)
         worker = LeasedWorker(
-            [_function(hands.sign, SIGN), _function(hands.collect, COLLECT), _function(hands.refresh, REFRESH)],
+            hands.functions(),
             queue=name,
             redis=lambda: connect(need(settings, "valkey_url"), timeout=settings.valkey_timeout, pool=settings.valkey_pool),
             clock=foundation.clock,
@@ -357,6 +376,7 @@ def _hands(foundation: Foundation, clients: Any) -> Hands:
     linking = Linking(database=database, vault=vault, people=people, consenting=consenting, clock=clock)
     flights = SingleFlight(redis=foundation.valkey, lease=settings.job_lease)
     asset_secret = need(settings, "asset_id_secret").encode()
+    unlinking = Unlinking(database=database, relay=foundation.relay, vault=vault, flights=flights, clients=clients, clock=clock)
     collecting = Collecting(
         database=database,
         handling=handling,
@@ -367,23 +387,21 @@ def _hands(foundation: Foundation, clients: Any) -> Hands:
         clock=clock,
         deadlines=Deadlines(provider=settings.provider_deadline, defer=timedelta(seconds=settings.defer_seconds)),
         asset_secret=asset_secret,
+        lost=unlinking.lost,
     )
     refreshing = Refreshing(
         database=database,
         relay=foundation.relay,
         linking=linking,
         flights=flights,
+        unlinking=unlinking,
         clients=clients,
         directory=foundation.directory,
         clock=clock,
         deadline=settings.provider_deadline,
         asset_secret=asset_secret,
     )
-    return Hands(signing=signing, collecting=collecting, refreshing=refreshing)
-
-
-def _function(deed: Any, name: str) -> Function:  # arq types a job by its context only
-    return func(deed, name=name)
+    return Hands(signing=signing, collecting=collecting, refreshing=refreshing, unlinking=unlinking)
 
 
 # --- the coordinator -------------------------------------------------------------------------------------------------
@@ -396,6 +414,8 @@ async def run_coordinator(settings: Settings) -> None:
     sweeps: list[Sweep] = [
         OpenWorkSweep(database=foundation.database, queue=foundation.queue),
         OpenRefreshSweep(database=foundation.database, queue=foundation.queue),
+        RevocationSweep(database=foundation.database, queue=foundation.queue),
+        NoticeSweep(database=foundation.database, relay=foundation.relay),
         OutboxSweep(relay=foundation.relay),
         IdempotencySweep(database=foundation.database),
         DeliverySweep(database=foundation.database),

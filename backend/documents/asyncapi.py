@@ -25,8 +25,8 @@ _SSE = """With `Accept: text/event-stream`. Opens with `event: position` (`{epoc
 _POLL = """`?since=<epoch>:<offset>&wait=<0..30>`: what came after, as soon as something comes. Without `since`: the newest position and no
 events."""
 
-_ABOUT_ONE_PROVIDER = ("provider.", "asset.")
-_ABOUT_LINKS = ("asset.", "refresh.")  # and no registration
+_ABOUT_ONE_PROVIDER = ("provider.", "asset.", "link.")
+_ABOUT_LINKS = ("asset.", "refresh.", "link.")  # and no registration
 
 
 def _codes(codes: type[ErrorCode] | type[CloseCode] | type[UnsubscribeCode]) -> Schema:

@@ -13,6 +13,7 @@ from backend.registration.endpoints import NewRegistration
 from backend.registration.link_endpoints import NewRefresh
 from backend.registration.model import MAX_PROVIDERS, RegistrationView
 from backend.registration.refreshes import RefreshView
+from backend.registration.unlinking import LinkView
 
 Schema = dict[str, Any]
 
@@ -21,14 +22,22 @@ _PUBLIC_NAMES = {
     "ItemView": "RegistrationProvider",
     "RefreshView": "Refresh",
     "RefreshItem": "RefreshProvider",
+    "LinkView": "Link",
 }
-_MOMENTS = (("Registration", "created_at"), ("Refresh", "created_at"), ("Signature", "expires_at"), ("Asset", "as_of"))
+_MOMENTS = (
+    ("Registration", "created_at"),
+    ("Refresh", "created_at"),
+    ("Link", "consent_expires_at"),
+    ("Signature", "expires_at"),
+    ("Asset", "as_of"),
+)
 _DESCRIPTIONS = {
     "Registration": "One act of connecting providers. `position` was read before the rest: follow the feed from there and miss nothing.",
     "RegistrationProvider": "A chosen provider in a registration.",
     "NewRegistration": "What to connect.",
     "Refresh": "Linked providers that are read again. `completed` when each of them has ended, however it did.",
     "RefreshProvider": "A provider in a refresh.",
+    "Link": "One user at one provider, with its consent. `consent_expires_at`: not good any more from then on.",
     "NewRefresh": "What to read again; without `providers`, and without a body: everything that is linked.",
     "Industry": "The seven industries; the values are the path segments of the MyData standard.",
     "ItemError": "Why a provider failed, in words for the person. `title` is Korean, `detail` English.",
@@ -60,7 +69,7 @@ EPOCH: Schema = {"type": "string", "description": "Changes when the log was lost
 def schemas() -> dict[str, Schema]:
     """Every schema by its public name."""
     _, found = msgspec.json.schema_components(
-        [RegistrationView, RefreshView, Asset, ItemError, NewRegistration, NewRefresh],
+        [RegistrationView, RefreshView, LinkView, Asset, ItemError, NewRegistration, NewRefresh],
         ref_template="#/components/schemas/{name}",
         schema_hook=_any,
     )
@@ -72,6 +81,8 @@ def schemas() -> dict[str, Schema]:
         named[name]["description"] = description
     for name, member in _MOMENTS:
         named[name]["properties"][member] = MOMENT
+    named["Link"]["properties"]["status"] = {"type": "string", "enum": ["active", "consent_expired", "revoked"]}
+    named["Link"]["properties"]["last_refreshed_at"] = {**MOMENT, "type": ["string", "null"]}
     for schema in named.values():
         if "enum" in schema:
             schema["type"] = "string"
@@ -116,6 +127,7 @@ def _written() -> dict[str, Schema]:
         ),
         "Providers": obj({"providers": listed(ref("Provider"))}),
         "Registrations": obj({"registrations": listed(ref("Registration"))}, {"next_page_token": TEXT}),
+        "Links": obj({"links": listed(ref("Link"))}),
         "Assets": obj({"assets": listed(ref("Asset"))}, {"next_page_token": TEXT}),
         "Readiness": obj({"ready": {"type": "boolean"}, "reasons": {"type": "object", "additionalProperties": TEXT}}),
         **_webhooks(),
@@ -198,9 +210,18 @@ def event_data() -> dict[EventType, Schema]:
         EventType.PROVIDER_DEFERRED: deferred,
         EventType.REGISTRATION_RETRIED: retried,
         EventType.ASSET_REFRESHED: assets,
+        **dict.fromkeys((EventType.LINK_EXPIRING, EventType.LINK_EXPIRED, EventType.LINK_REVOKED), _link_end()),
         EventType.REFRESH_COMPLETED: obj({"refresh_id": TEXT, "providers": listed(ref("RefreshProvider"))}),
         EventType.REGISTRATION_COMPLETED: obj(
             {"status": status}, {"error": ref("ItemError")}, "`error`: our own fault ended it before the signature"
         ),
     }
     return {kind: special.get(kind, nothing) for kind in EventType}
+
+
+def _link_end() -> Schema:
+    return obj(
+        {"org_code": ORG_CODE},
+        {"consent_expires_at": MOMENT, "error": ref("ItemError")},
+        "`error`: what the person must do. `link.revoked` without it: the person revoked the link here, and its assets are gone",
+    )

@@ -43,9 +43,9 @@ class HttpProviderClient:
         """A pair with a new access token. `ConsentRequired` when the refresh token is no longer good."""
         return await self._transport.call(tokens.refresh_call(self._provider, token, self._credentials, now))
 
-    async def revoke_token(self, token: TokenPair) -> None:
+    async def revoke_token(self, access_token: str) -> None:
         """Ends the pair at the provider; one that had ended already is fine."""
-        await self._transport.call(tokens.revoke_call(self._provider, token.access_token, self._credentials))
+        await self._transport.call(tokens.revoke_call(self._provider, access_token, self._credentials))
 
     async def collect(
         self, access_token: str, api_type: ApiType, now: datetime, timestamps: Timestamps | None = None

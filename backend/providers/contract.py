@@ -218,6 +218,8 @@ class ProviderClient(Protocol):
 
     async def refresh_token(self, token: TokenPair, now: datetime) -> TokenPair: ...
 
+    async def revoke_token(self, access_token: str) -> None: ...
+
     def collect(
         self, access_token: str, api_type: ApiType, now: datetime, timestamps: Timestamps | None = None
     ) -> AsyncIterator[tuple[CollectedAsset, ...]]:

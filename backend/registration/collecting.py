@@ -7,7 +7,7 @@ answers that come while one is being written go into the next transaction togeth
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from backend import failpoints
 from backend.clock import Clock
-from backend.errors import ProviderError, ProviderRefused, ProviderResting, ProviderTimeout, Trouble
+from backend.errors import ConsentRequired, ProviderError, ProviderRefused, ProviderResting, ProviderTimeout, Trouble
 from backend.events import ProviderStatus
 from backend.failpoints import Failpoint
 from backend.jobs.queue import Postponed
@@ -85,7 +85,9 @@ class Collecting:
         clock: Clock,
         deadlines: Deadlines,
         asset_secret: bytes,
+        lost: Callable[[str, str, Grant, ConsentRequired], Awaitable[None]],
     ) -> None:
+        """`lost` (user, provider, grant, why) hears that a provider did not take a grant because of the person's consent."""
         self._database = database
         self._handling = handling
         self._linking = linking
@@ -95,6 +97,7 @@ class Collecting:
         self._clock = clock
         self._deadlines = deadlines
         self._asset_secret = asset_secret
+        self._lost = lost
 
     async def collect(self, user_id: str, registration_id: str, org_code: str, run: int) -> None:
         """Brings this provider to an end, or to a deferral. Raises `Postponed` when it is to be tried again later."""
@@ -127,6 +130,8 @@ class Collecting:
                 async with _alongside(settle()) as settled:
                     await self._read(work, grant, settled)
             except ProviderError as exc:
+                if isinstance(exc, ConsentRequired):
+                    await self._lost(work.user_id, work.org_code, grant, exc)
                 if worn is not None or not token_is_worn(exc):
                     raise
                 worn = grant

@@ -40,7 +40,7 @@ from backend.web import (
 )
 
 _ID = re.compile(r"reg_[0-9A-HJKMNP-TV-Z]{26}")  # reg_ + ULID
-_ORG_CODE = re.compile(r"[A-Za-z0-9]{10}")
+ORG_CODE = re.compile(r"[A-Za-z0-9]{10}")
 
 log = structlog.get_logger()
 
@@ -162,7 +162,7 @@ def _registration_id(request: Request) -> str:
 
 def _org_code(request: Request) -> str | None:
     org_code = request.query_params.get("org_code")
-    if org_code is not None and not _ORG_CODE.fullmatch(org_code):
+    if org_code is not None and not ORG_CODE.fullmatch(org_code):
         raise malformed("org_code", "10 letters or digits are needed")
     return org_code
 

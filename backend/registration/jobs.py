@@ -6,6 +6,7 @@ for everything that is open, again and again.
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime
 
 from backend.jobs.queue import JSON, Job
@@ -13,6 +14,7 @@ from backend.jobs.queue import JSON, Job
 SIGN = "sign"
 COLLECT = "collect"
 REFRESH = "refresh"
+REVOKE = "revoke"
 
 
 def sign_job(user_id: str, registration_id: str, run: int, *, request_id: str) -> Job:
@@ -37,3 +39,9 @@ def refresh_job(user_id: str, refresh_id: str, org_code: str, *, request_id: str
     """Reads one linked provider again."""
     kwargs: dict[str, JSON] = {"user_id": user_id, "refresh_id": refresh_id, "org_code": org_code, "request_id": request_id}
     return Job(REFRESH, kwargs, f"{REFRESH}:{refresh_id}:{org_code}")
+
+
+def revoke_job(user_id: str, org_code: str) -> Job:
+    """Tells a provider that a link has ended. A `sub` may be an address, so the id holds a digest of it."""
+    digest = hashlib.sha256(f"{org_code}\0{user_id}".encode()).hexdigest()[:32]
+    return Job(REVOKE, {"user_id": user_id, "org_code": org_code}, f"{REVOKE}:{digest}")

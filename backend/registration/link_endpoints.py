@@ -1,4 +1,4 @@
-"""The HTTP side of links: refresh them. Each endpoint checks, asks, answers; rules live elsewhere.
+"""The HTTP side of links: look at them, revoke and refresh them. Each endpoint checks, asks, answers; rules live elsewhere.
 
 In: requests with a token of scope `user`. Out: the contract's JSON. A GET reads the feed's position before the data.
 """
@@ -6,6 +6,7 @@ In: requests with a token of scope `user`. Out: the contract's JSON. A GET reads
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -15,11 +16,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from backend.errors import Problem, Refused
-from backend.events import to_json
+from backend.events import Position, to_json
 from backend.identity import Identity, TokenVerifier, identify
 from backend.registration.accepting import ACCEPTED
-from backend.registration.endpoints import OrgCode
+from backend.registration.endpoints import ORG_CODE, OrgCode
 from backend.registration.refreshes import Refreshes
+from backend.registration.unlinking import Links
 from backend.web import json_answer, read_json, request_id, with_position
 
 _REFRESH_ID = re.compile(r"ref_[0-9A-HJKMNP-TV-Z]{26}")  # ref_ + ULID
@@ -37,13 +39,30 @@ class LinkEndpoints:
 
     verifier: TokenVerifier
     refreshes: Refreshes
+    links: Links
+    position: Callable[[str], Awaitable[Position]]
     max_body: int  # bytes
 
     def routes(self) -> list[Route]:
         return [
+            Route("/v1/links", self.listing, methods=["GET"]),
+            Route("/v1/links/{org_code}", self.revoke, methods=["DELETE"]),
             Route("/v1/refresh", self.refresh, methods=["POST"]),
             Route("/v1/refresh/{id}", self.refreshed, methods=["GET"]),
         ]
+
+    async def listing(self, request: Request) -> Response:
+        caller = await self._caller(request)
+        position = await self.position(caller.user_id)
+        found = await self.links.listed(caller.user_id)
+        return json_answer(to_json({"links": found}), headers=with_position(position))
+
+    async def revoke(self, request: Request) -> Response:
+        caller = await self._caller(request)
+        org_code = str(request.path_params["org_code"])
+        if not ORG_CODE.fullmatch(org_code):
+            raise Refused(Problem.NOT_FOUND)
+        return json_answer(to_json(await self.links.revoke(caller.user_id, org_code)), status=ACCEPTED)
 
     async def refresh(self, request: Request) -> Response:
         caller = await self._caller(request)

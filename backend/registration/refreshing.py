@@ -27,6 +27,7 @@ from backend.registration.flights import SingleFlight
 from backend.registration.jobs import refresh_job
 from backend.registration.linking import Grant, Linking
 from backend.registration.refreshes import items_of, refresh_item
+from backend.registration.unlinking import Unlinking
 from backend.storage import links, refreshes, users
 from backend.storage.database import Database
 from backend.storage.outbox import Entry, Relay
@@ -65,6 +66,7 @@ class Refreshing:
         relay: Relay,
         linking: Linking,
         flights: SingleFlight,
+        unlinking: Unlinking,
         clients: ProviderClients,
         directory: Callable[[], Directory],
         clock: Clock,
@@ -75,6 +77,7 @@ class Refreshing:
         self._relay = relay
         self._linking = linking
         self._flights = flights
+        self._unlinking = unlinking
         self._clients = clients
         self._directory = directory
         self._clock = clock
@@ -117,6 +120,8 @@ class Refreshing:
             try:
                 return Reading(grant, timestamps, await self._assets(name, provider, grant, timestamps))
             except ProviderError as exc:
+                if isinstance(exc, ConsentRequired):
+                    await self._unlinking.lost(name.user_id, name.org_code, grant, exc)
                 if worn is not None or not token_is_worn(exc):
                     raise
                 worn = grant
@@ -127,7 +132,11 @@ class Refreshing:
             held = await self._linking.held(user_id, org_code)
             if held is None:
                 raise ConsentRequired(org_code, "no active link")
-            grant = await self._linking.fit(user_id, org_code, held, worn, self._clients.provider(org_code))
+            try:
+                grant = await self._linking.fit(user_id, org_code, held, worn, self._clients.provider(org_code))
+            except ConsentRequired as exc:
+                await self._unlinking.lost(user_id, org_code, held.grant, exc)
+                raise
         return grant, held.timestamps
 
     async def _assets(self, name: Name, provider: Provider, grant: Grant, timestamps: Timestamps) -> tuple[Asset, ...]:

@@ -41,6 +41,33 @@ _RENEW = statement(
     WHERE user_id = :user_id AND org_code = :org_code AND consent_tx_id = :consent_tx_id AND status = 'active'
     """
 )
+_LISTED = statement("SELECT * FROM links WHERE user_id = :user_id ORDER BY org_code")
+_END = statement(
+    """
+    WITH ended AS (
+      UPDATE links SET status = :status, access_token_sealed = NULL, access_expires_at = NULL, refresh_token_sealed = NULL,
+        refresh_expires_at = NULL, search_timestamps = '{}', notice_on = NULL, updated_at = :now
+      FROM links was
+      WHERE links.user_id = :user_id AND links.org_code = :org_code AND links.status = ANY(CAST(:from_status AS text[]))
+        AND (CAST(:consent_tx_id AS text) IS NULL OR links.consent_tx_id = :consent_tx_id)
+        AND (CAST(:before AS timestamptz) IS NULL OR links.consented_at < :before)
+        AND was.user_id = links.user_id AND was.org_code = links.org_code
+      RETURNING links.consent_tx_id, links.consent_ends_on, was.access_token_sealed),
+    noted AS (
+      INSERT INTO consent_history (user_id, org_code, tx_id, happened, ends_on, at)
+      SELECT :user_id, :org_code, consent_tx_id, :happened, consent_ends_on, :now FROM ended),
+    owed AS (
+      INSERT INTO revocations (user_id, org_code, token_sealed, created_at)
+      SELECT :user_id, :org_code, access_token_sealed, :now FROM ended WHERE :is_owed
+      ON CONFLICT (user_id, org_code) DO UPDATE SET token_sealed = coalesce(excluded.token_sealed, revocations.token_sealed),
+        created_at = excluded.created_at)
+    SELECT consent_ends_on FROM ended
+    """
+)
+_DUE_FOR_NOTICE = statement("SELECT user_id, org_code FROM links WHERE notice_on <= :today ORDER BY notice_on LIMIT :limit")
+_NOTE_END = statement("UPDATE links SET notice_on = consent_ends_on WHERE user_id = :user_id AND org_code = :org_code")
+_ERASE_ASSETS = statement("DELETE FROM assets WHERE user_id = :user_id AND org_code = :org_code")
+_ERASE_SIGNED = statement("DELETE FROM consents WHERE user_id = :user_id AND org_code = :org_code AND signed_sealed IS NOT NULL")
 # Steps of a statement. Every step sees the rows as they were before it, so the history sees the consent that is about to be replaced.
 LINKED = """given AS (
     SELECT link.* FROM numbered, jsonb_to_recordset(CAST(:links AS jsonb)) AS link(org_code text, status text, consent_tx_id text,
@@ -53,14 +80,16 @@ LINKED = """given AS (
     WHERE links.consent_tx_id IS DISTINCT FROM given.consent_tx_id),
   linked AS (
     INSERT INTO links (user_id, org_code, status, consent_tx_id, consent_ends_on, consented_at, access_token_sealed, access_expires_at,
-      refresh_token_sealed, refresh_expires_at, scope, updated_at, created_at)
-    SELECT :user_id, given.*, given.updated_at FROM given
+      refresh_token_sealed, refresh_expires_at, scope, updated_at, created_at, notice_on)
+    SELECT :user_id, given.*, given.updated_at, given.consent_ends_on - 30 FROM given
     ON CONFLICT (user_id, org_code) DO UPDATE SET status = excluded.status, consent_tx_id = excluded.consent_tx_id,
       consent_ends_on = excluded.consent_ends_on, consented_at = excluded.consented_at,
       access_token_sealed = excluded.access_token_sealed, access_expires_at = excluded.access_expires_at,
       refresh_token_sealed = excluded.refresh_token_sealed, refresh_expires_at = excluded.refresh_expires_at,
       scope = excluded.scope, updated_at = excluded.updated_at,
-      search_timestamps = CASE WHEN links.consent_tx_id = excluded.consent_tx_id THEN links.search_timestamps ELSE '{}' END)"""
+      search_timestamps = CASE WHEN links.consent_tx_id = excluded.consent_tx_id THEN links.search_timestamps ELSE '{}' END,
+      notice_on = CASE WHEN links.consent_tx_id = excluded.consent_tx_id AND links.status = 'active' THEN links.notice_on
+        ELSE excluded.notice_on END)"""
 # Under a consent that was replaced meanwhile nothing was read.
 READ = """done AS (
     UPDATE links SET last_refreshed_at = :now, updated_at = :now, search_timestamps = read.search_timestamps
@@ -127,3 +156,53 @@ async def is_active(connection: Connection, user_id: str, org_code: str, *, cons
     """Whether the link is still the one that was given for this consent."""
     found = await held(connection, user_id, org_code)
     return found is not None and found["status"] == "active" and found["consent_tx_id"] == consent_tx_id
+
+
+class End(Struct, frozen=True, kw_only=True):
+    """How a link ends, and which: `consent_tx_id`, `consented_before` None: whatever consent it was given for."""
+
+    status: str  # that it has from now on
+    happened: str  # as the consent history tells it
+    from_status: tuple[str, ...] = ("active",)
+    consent_tx_id: str | None = None
+    consented_before: datetime | None = None
+    is_owed: bool = False  # whether the provider is still to be told
+
+
+async def listed(connection: Connection, user_id: str) -> list[Row]:
+    """Every link of this user, by org_code."""
+    return await _LISTED.rows(connection, {"user_id": user_id})
+
+
+async def end(connection: Connection, user_id: str, org_code: str, how: End, now: datetime) -> date | None:
+    """Ends a link: its tokens go, the history knows. Returns when its consent would have ended; None: there was no such link."""
+    values = {
+        "user_id": user_id,
+        "org_code": org_code,
+        "status": how.status,
+        "happened": how.happened,
+        "from_status": list(how.from_status),
+        "consent_tx_id": how.consent_tx_id,
+        "before": how.consented_before,
+        "is_owed": how.is_owed,
+        "now": now,
+    }
+    ended: date | None = await _END.value(connection, values)
+    return ended
+
+
+async def erase_data(connection: Connection, user_id: str, org_code: str) -> None:
+    """Deletes what was read from this provider, and what could still get a token from it."""
+    for each in (_ERASE_ASSETS, _ERASE_SIGNED):
+        await each.run(connection, {"user_id": user_id, "org_code": org_code})
+
+
+async def due_for_notice(connection: Connection, *, today: date, limit: int) -> list[tuple[str, str]]:
+    """(user, provider) of links whose end is to be told of by this day in Korea."""
+    rows = await _DUE_FOR_NOTICE.rows(connection, {"today": today, "limit": limit})
+    return [(row["user_id"], row["org_code"]) for row in rows]
+
+
+async def note_end(connection: Connection, user_id: str, org_code: str) -> None:
+    """The next notice is that of the end itself."""
+    await _NOTE_END.run(connection, {"user_id": user_id, "org_code": org_code})

@@ -125,6 +125,12 @@ async def listed(connection: Connection, user_id: str, page: Page) -> Sequence[R
     return await _LIST.rows(connection, values)
 
 
+_UNFINISHED = statement(
+    """
+    SELECT registration_id, run FROM registration_items
+    WHERE user_id = :user_id AND org_code = :org_code AND status IN ('waiting', 'connecting', 'collecting', 'deferred')
+    """
+)
 _TOUCH = statement(
     """
     UPDATE registration_items SET retry_at = :retry_at, updated_at = :now
@@ -146,3 +152,9 @@ async def open_work(connection: Connection, *, idle_since: datetime, now: dateti
     unsigned = await _UNSIGNED.rows(connection, {"idle_since": idle_since, "limit": limit})
     uncollected = await _UNCOLLECTED.rows(connection, {"idle_since": idle_since, "now": now, "limit": limit})
     return [OpenWork(**row, org_code=None) for row in unsigned] + [OpenWork(**row) for row in uncollected]
+
+
+async def unfinished(connection: Connection, user_id: str, org_code: str) -> list[tuple[str, int]]:
+    """(registration, run) of everything that this user has begun at this provider and that has not ended."""
+    rows = await _UNFINISHED.rows(connection, {"user_id": user_id, "org_code": org_code})
+    return [(row["registration_id"], row["run"]) for row in rows]

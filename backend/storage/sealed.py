@@ -37,6 +37,7 @@ CONSENT_DOCUMENT = Sealed(tables.consents, "document_sealed", ("consents", "docu
 CONSENT_SIGNATURE = Sealed(tables.consents, "signed_sealed", ("consents", "signature"), ("user_id", "registration_id", "org_code"))
 ACCESS_TOKEN = Sealed(tables.links, "access_token_sealed", ("links", "access"), ("user_id", "org_code"))
 REFRESH_TOKEN = Sealed(tables.links, "refresh_token_sealed", ("links", "refresh"), ("user_id", "org_code"))
+REVOKED_TOKEN = Sealed(tables.revocations, "token_sealed", ACCESS_TOKEN.name, ("user_id", "org_code"))  # moved there from the link
 WEBHOOK_SECRET = Sealed(tables.webhooks, "secret_sealed", ("webhooks", "secret"), ("id",))
 WEBHOOK_OLD_SECRET = Sealed(tables.webhooks, "old_secret_sealed", ("webhooks", "old secret"), ("id",))
 
@@ -46,6 +47,7 @@ EVERY_SEALED: tuple[Sealed, ...] = (
     CONSENT_SIGNATURE,
     ACCESS_TOKEN,
     REFRESH_TOKEN,
+    REVOKED_TOKEN,
     WEBHOOK_SECRET,
     WEBHOOK_OLD_SECRET,
 )

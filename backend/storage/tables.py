@@ -143,7 +143,7 @@ consent_history = Table(
     _user_id(primary_key=False),
     Column("org_code", String(10), nullable=False),
     Column("tx_id", String(74), nullable=False),
-    Column("happened", String(16), nullable=False),  # granted, revoked, expired
+    Column("happened", String(16), nullable=False),  # granted, revoked, withdrawn (at the provider), expired
     Column("ends_on", Date, nullable=True),
     Column("at", _MOMENT, nullable=False),
 )
@@ -167,7 +167,23 @@ links = Table(
     Column("updated_at", _MOMENT, nullable=False),
     # What each list reached in the last reading of this consent that came to its end, by API code; {}: read everything.
     Column("search_timestamps", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("notice_on", Date, nullable=True),  # the day (in Korea) on which its end is told of next; NULL: there is nothing to tell
+    # What the sweeper looks for.
+    Index("links_notice_idx", "notice_on", postgresql_where=text("notice_on IS NOT NULL")),
 )
+
+# Links that their person ended, until the provider knows it. It outlives the link, and the user.
+revocations = Table(
+    "revocations",
+    metadata,
+    _user_id(),
+    Column("org_code", String(10), primary_key=True),
+    Column("token_sealed", LargeBinary, nullable=True),  # the access token, sealed as in the link; NULL: none is known
+    Column("created_at", _MOMENT, nullable=False),
+)
+
+# Users that are erased, until their feed is, too.
+erasures = Table("erasures", metadata, _user_id(), Column("created_at", _MOMENT, nullable=False))
 
 refreshes = Table(
     "refreshes",

@@ -139,8 +139,8 @@ async def test_a_revoked_pair_is_worn_and_revoking_it_again_is_fine(journey: Jou
     bank = journey.first(Industry.BANK)
     pair = await journey.token("alice", bank)
     client = journey.clients.provider(bank.org_code)
-    await client.revoke_token(pair)
-    await client.revoke_token(pair)
+    await client.revoke_token(pair.access_token)
+    await client.revoke_token(pair.access_token)
     with pytest.raises(ConsentRequired) as caught:
         await journey.collected(bank, pair)
     assert token_is_worn(caught.value)

@@ -183,7 +183,7 @@ def test_any_answers_to_the_token_and_signature_calls_are_values_or_our_error(da
     authorities = HttpCaClient(authority(), fed(data), settings=Settings(_env_file=None), serials=Serials(0))  # type: ignore[call-arg]
     run(client.request_token(person(), consent, NOW))
     run(client.refresh_token(pair, NOW))
-    run(client.revoke_token(pair))
+    run(client.revoke_token(pair.access_token))
     run(authorities.request_signature(person(), (), NOW))
     run(authorities.signature(asked, (), NOW))
 

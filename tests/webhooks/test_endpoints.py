@@ -27,7 +27,7 @@ from backend.logs import configure_logs
 from backend.storage.sealed import EVERY_SEALED
 from backend.storage.vault import Vault
 from backend.webhooks.keeping import MOST_WEBHOOKS
-from tests.registration.house import BANK, CARD, VAULT_KEYS, House, a_house, serving, token
+from tests.registration.house import BANK, CARD, CARD, VAULT_KEYS, House, a_house, serving, token
 from tests.storage.given import copied
 
 URL = "http://127.0.0.1:1/hook"
@@ -225,7 +225,9 @@ async def test_every_room_seals_under_the_names_that_the_rotation_knows(house: H
     made = (await ops.post("/v1/webhooks", json={"url": URL})).json()
     await ops.post(f"/v1/webhooks/{made['id']}/secret")
     async with house.client() as anna:
-        await (await anna.register(BANK)).ended("completed")
+        await (await anna.register(BANK, CARD)).ended("completed")
+        await house.provider(CARD, mode="http500")
+        await anna.http.delete(f"/v1/links/{CARD}")
     vault = Vault(VAULT_KEYS)
     for each in EVERY_SEALED:
         rows = await house.execute(f"SELECT * FROM {each.table.name} WHERE {each.column} IS NOT NULL")

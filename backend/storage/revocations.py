@@ -1,0 +1,35 @@
+"""Revocations: links that their person ended, until the provider has been told."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from msgspec import Struct
+
+from backend.storage.statements import Connection, Row, statement
+
+_FIND = statement("SELECT token_sealed, created_at FROM revocations WHERE user_id = :user_id AND org_code = :org_code")
+_DONE = statement("DELETE FROM revocations WHERE user_id = :user_id AND org_code = :org_code AND created_at = :created_at")
+_LEFT = statement("SELECT user_id, org_code FROM revocations WHERE created_at < :before ORDER BY created_at LIMIT :limit")
+
+
+class Owed(Struct, frozen=True):
+    """A provider that is to be told."""
+
+    user_id: str
+    org_code: str
+
+
+async def find(connection: Connection, user_id: str, org_code: str) -> Row | None:
+    """`token_sealed` (NULL: there is nothing to tell the provider) and `created_at`; None: nothing is owed."""
+    return await _FIND.row(connection, {"user_id": user_id, "org_code": org_code})
+
+
+async def done(connection: Connection, user_id: str, org_code: str, created_at: datetime) -> None:
+    """The provider knows, unless the person ended another link since `created_at`."""
+    await _DONE.run(connection, {"user_id": user_id, "org_code": org_code, "created_at": created_at})
+
+
+async def left(connection: Connection, *, before: datetime, limit: int) -> list[Owed]:
+    """What was owed before then, oldest first."""
+    return [Owed(**row) for row in await _LEFT.rows(connection, {"before": before, "limit": limit})]

@@ -1,0 +1,159 @@
+"""How links end: by the person, at the provider, by their day. Nothing that was read under a revoked link stays, and the provider knows."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+from typing import Any
+
+from backend.clock import KST, SystemClock
+from backend.storage.vault import Vault
+from tests.registration.house import BANK, CARD, VAULT_KEYS, Client, Following, House
+from tests.registration.test_refreshing import linked, refreshed
+
+JSON = dict[str, Any]
+
+
+async def links(client: Client) -> dict[str, JSON]:
+    answer = await client.get("/v1/links")
+    assert answer.headers["x-feed-position"]
+    return {link["org_code"]: link for link in answer.json()["links"]}
+
+
+async def history(house: House, client: Client, org_code: str) -> list[str]:
+    sql = "SELECT happened FROM consent_history WHERE user_id = $1 AND org_code = $2 ORDER BY id"
+    return [row["happened"] for row in await house.execute(sql, client.sub, org_code)]
+
+
+async def told(house: House, org_code: str, since: int, seconds: float = 8) -> list[JSON]:
+    """Until nothing is owed any more: how the provider was told."""
+    async with asyncio.timeout(seconds):
+        while await house.execute("SELECT 1 FROM revocations WHERE org_code = $1", org_code):
+            await asyncio.sleep(0.05)
+    return [call for call in (await house.calls(org_code))[since:] if call["path"].endswith("/revoke")]
+
+
+def of_links(following: Following) -> list[JSON]:
+    return [event for event in following.events if event["type"].startswith("link.")]
+
+
+async def test_links_are_shown_with_their_state(anna: Client, berta: Client) -> None:
+    await linked(anna, BANK, CARD)
+    shown = await links(anna)
+    assert set(shown) == {BANK, CARD}
+    bank = shown[BANK]
+    assert (bank["industry"], bank["status"]) == ("bank", "active")
+    assert bank["name"]
+    assert datetime.fromisoformat(bank["consent_expires_at"]) > SystemClock().now() + timedelta(days=360)
+    assert datetime.fromisoformat(bank["last_refreshed_at"]) <= SystemClock().now()
+    assert await links(berta) == {}
+
+
+async def test_a_revoked_link_leaves_nothing_of_that_provider_and_the_provider_is_told(house: House, anna: Client) -> None:
+    following = await linked(anna, BANK, CARD)
+    asked = len(await house.calls(BANK))
+    answer = await anna.http.delete(f"/v1/links/{BANK}")
+    assert (answer.status_code, answer.json()["status"]) == (202, "revoked")
+    await following.heard("link.revoked")
+    event = of_links(following)[0]
+    assert event["org_code"] == event["data"]["org_code"] == BANK
+    assert "error" not in event["data"]
+    assert {asset["org_code"] for asset in await anna.assets()} == {CARD}
+    assert {code: link["status"] for code, link in (await links(anna)).items()} == {BANK: "revoked", CARD: "active"}
+    assert [call["rsp_code"] for call in await told(house, BANK, asked)] == ["00000"]
+    assert await history(house, anna, BANK) == ["granted", "revoked"]
+    row = (await house.execute("SELECT * FROM links WHERE user_id = $1 AND org_code = $2", anna.sub, BANK))[0]
+    assert [row[name] for name in ("access_token_sealed", "refresh_token_sealed", "notice_on")] == [None] * 3
+
+    assert (await anna.http.delete(f"/v1/links/{BANK}")).status_code == 202, "again, when the first answer was lost"
+    assert await history(house, anna, BANK) == ["granted", "revoked"]
+    assert (await refreshed(following, BANK))[BANK]["error"]["code"] == "consent_required"
+    assert (await refreshed(following)).keys() == {CARD}
+
+    await linked(anna, BANK)
+    assert (await links(anna))[BANK]["status"] == "active"
+
+
+async def test_a_provider_that_is_down_is_told_later(house: House, anna: Client) -> None:
+    await linked(anna, BANK)
+    await house.provider(BANK, mode="http500")
+    asked = len(await house.calls(BANK))
+    assert (await anna.http.delete(f"/v1/links/{BANK}")).status_code == 202
+    async with asyncio.timeout(5):
+        while not (await house.calls(BANK))[asked:]:
+            await asyncio.sleep(0.02)
+    await house.provider(BANK, mode="ok")
+    assert "00000" in [call["rsp_code"] for call in await told(house, BANK, asked)]
+
+
+async def test_what_is_still_being_read_ends_with_its_link(house: House, anna: Client) -> None:
+    await linked(anna, BANK)
+    await house.provider(BANK, mode="maintenance")
+    following = await anna.register(BANK)
+    await following.ended("partial")
+    assert (await anna.http.delete(f"/v1/links/{BANK}")).status_code == 202
+    await house.provider(BANK, mode="ok")
+    await following.ended("failed", times=2)
+    assert following.status(BANK) == ("failed", "consent_required")
+    assert await anna.assets() == []
+    await following.heard("link.revoked")
+    retried = await anna.http.post(f"{following.path}/retry")
+    assert retried.json()["status"] == "signing", "what was signed before is not good any more"
+    await following.ended("completed", times=3)
+
+
+async def test_only_ones_own_links_can_be_revoked(anna: Client, berta: Client) -> None:
+    await linked(anna, BANK)
+    for path in (BANK, CARD, "..", "x" * 40):
+        assert (await berta.http.delete(f"/v1/links/{path}")).status_code in {404, 405}
+    assert (await links(anna))[BANK]["status"] == "active"
+
+
+async def test_a_consent_that_ended_at_the_provider_is_told_with_what_to_do(house: House) -> None:
+    async with house.client("consent-expired-41") as client:
+        following = await client.register(BANK)
+        await following.ended("failed")
+        await following.heard("link.expired")
+        event = of_links(following)[0]
+        assert (event["data"]["org_code"], event["data"]["error"]["user_action"]) == (BANK, "sign_again")
+        assert (await links(client))[BANK]["status"] == "consent_expired"
+        assert await history(house, client, BANK) == ["granted", "expired"]
+
+
+async def test_a_withdrawal_at_the_provider_is_told_with_what_to_do_and_forgets_nothing(house: House, anna: Client) -> None:
+    following = await linked(anna, BANK)
+    row = (await house.execute("SELECT access_token_sealed FROM links WHERE user_id = $1", anna.sub))[0]
+    token = Vault(VAULT_KEYS).open(row["access_token_sealed"], "links", "access", anna.sub, BANK).decode()
+    who = {"org_code": BANK, "client_id": "moa-sandbox-client", "client_secret": "moa-sandbox-secret"}
+    headers = {"x-api-tran-id": "ZVMOA00000M00000000000001"}
+    withdrawn = await house.http.post(
+        f"{house.settings.sandbox_url}/{BANK}/oauth/2.0/revoke", data={**who, "token": token}, headers=headers
+    )
+    assert withdrawn.json()["rsp_code"] == "00000"
+
+    before = await anna.assets()
+    assert (await refreshed(following))[BANK]["error"]["code"] == "consent_required"
+    await following.heard("link.revoked")
+    assert of_links(following)[0]["data"]["error"]["user_action"] == "sign_again"
+    assert (await links(anna))[BANK]["status"] == "revoked"
+    assert await history(house, anna, BANK) == ["granted", "withdrawn"]
+    assert await anna.assets() == before
+
+
+async def test_the_end_of_a_consent_is_told_thirty_days_before_and_on_its_day(house: House, anna: Client) -> None:
+    following = await linked(anna, BANK)
+    today = SystemClock().now().astimezone(KST).date()
+    move = "UPDATE links SET consent_ends_on = CAST($2 AS date), notice_on = CAST($2 AS date) - 30 WHERE user_id = $1"
+    await house.execute(move, anna.sub, today + timedelta(days=30))
+    await following.heard("link.expiring")
+    assert (await links(anna))[BANK]["status"] == "active"
+
+    await house.execute("UPDATE links SET consent_ends_on = $2, notice_on = $2 WHERE user_id = $1", anna.sub, today)
+    await following.heard("link.expired")
+    assert of_links(following)[-1]["data"]["error"]["user_action"] == "sign_again"
+    assert [event["type"] for event in of_links(following)] == ["link.expiring", "link.expired"], "each is told once"
+    assert (await links(anna))[BANK]["status"] == "consent_expired"
+    assert await history(house, anna, BANK) == ["granted", "expired"]
+    assert await anna.assets(), "what was read stays"
+    assert (await anna.http.delete(f"/v1/links/{BANK}")).json()["status"] == "revoked"
+    assert await anna.assets() == []
