@@ -27,7 +27,7 @@ from backend.logs import configure_logs
 from backend.storage.sealed import EVERY_SEALED
 from backend.storage.vault import Vault
 from backend.webhooks.keeping import MOST_WEBHOOKS
-from tests.registration.house import BANK, CARD, CARD, VAULT_KEYS, House, a_house, serving, token
+from tests.registration.house import BANK, CARD, VAULT_KEYS, House, a_house, serving, token
 from tests.storage.given import copied
 
 URL = "http://127.0.0.1:1/hook"
