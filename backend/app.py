@@ -75,6 +75,7 @@ def _routes(api: Api, settings: Settings) -> list[BaseRoute]:
         verifier=api.verifier,
         refreshes=api.refreshes,
         links=api.links,
+        forgetting=api.forgetting,
         position=foundation.feed.position,
         max_body=settings.max_body_bytes,
     )

@@ -41,6 +41,7 @@ from backend.registration.accepting import Accepting, After
 from backend.registration.collecting import Collecting, Deadlines
 from backend.registration.consenting import Consenting
 from backend.registration.flights import SingleFlight
+from backend.registration.forgetting import ErasureSweep, Forgetting
 from backend.registration.handling import Handling
 from backend.registration.jobs import COLLECT, REFRESH, REVOKE, SIGN
 from backend.registration.linking import Linking
@@ -192,6 +193,7 @@ class Api:
     accepting: Accepting
     refreshes: Refreshes
     links: Links
+    forgetting: Forgetting
     afterwards: Afterwards
     hub: Hub
     webhooks: WebhookEndpoints
@@ -244,6 +246,9 @@ def build_api(settings: Settings, clock: Clock | None = None) -> Api:
             directory=foundation.directory,
             afterwards=afterwards,
             clock=foundation.clock,
+        ),
+        forgetting=Forgetting(
+            database=foundation.database, erase_feed=foundation.feed.erase, afterwards=afterwards, clock=foundation.clock
         ),
         afterwards=afterwards,
         hub=hub,
@@ -414,6 +419,7 @@ async def run_coordinator(settings: Settings) -> None:
     sweeps: list[Sweep] = [
         OpenWorkSweep(database=foundation.database, queue=foundation.queue),
         OpenRefreshSweep(database=foundation.database, queue=foundation.queue),
+        ErasureSweep(database=foundation.database, erase_feed=foundation.feed.erase),
         RevocationSweep(database=foundation.database, queue=foundation.queue),
         NoticeSweep(database=foundation.database, relay=foundation.relay),
         OutboxSweep(relay=foundation.relay),

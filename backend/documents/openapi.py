@@ -280,6 +280,15 @@ OPERATIONS: tuple[Operation, ...] = (
         problems=(Problem.NOT_FOUND,),
     ),
     Operation(
+        path="/v1/me",
+        method="delete",
+        name="forgetMe",
+        summary="Erase everything of this user",
+        description="Rows and feed (another epoch) are gone; the providers are told to forget the tokens; the history of consents stays.",
+        tag="Links",
+        answers={202: Answer(description="Erased here; the providers are being told")},
+    ),
+    Operation(
         path="/v1/refresh",
         method="post",
         name="beginRefresh",

@@ -1,4 +1,4 @@
-"""The HTTP side of links: look at them, revoke and refresh them. Each endpoint checks, asks, answers; rules live elsewhere.
+"""The HTTP side of links: look at them, revoke and refresh them; and the end of all of them with their person.
 
 In: requests with a token of scope `user`. Out: the contract's JSON. A GET reads the feed's position before the data.
 """
@@ -20,6 +20,7 @@ from backend.events import Position, to_json
 from backend.identity import Identity, TokenVerifier, identify
 from backend.registration.accepting import ACCEPTED
 from backend.registration.endpoints import ORG_CODE, OrgCode
+from backend.registration.forgetting import Forgetting
 from backend.registration.refreshes import Refreshes
 from backend.registration.unlinking import Links
 from backend.web import json_answer, read_json, request_id, with_position
@@ -40,6 +41,7 @@ class LinkEndpoints:
     verifier: TokenVerifier
     refreshes: Refreshes
     links: Links
+    forgetting: Forgetting
     position: Callable[[str], Awaitable[Position]]
     max_body: int  # bytes
 
@@ -47,6 +49,7 @@ class LinkEndpoints:
         return [
             Route("/v1/links", self.listing, methods=["GET"]),
             Route("/v1/links/{org_code}", self.revoke, methods=["DELETE"]),
+            Route("/v1/me", self.forget, methods=["DELETE"]),
             Route("/v1/refresh", self.refresh, methods=["POST"]),
             Route("/v1/refresh/{id}", self.refreshed, methods=["GET"]),
         ]
@@ -63,6 +66,11 @@ class LinkEndpoints:
         if not ORG_CODE.fullmatch(org_code):
             raise Refused(Problem.NOT_FOUND)
         return json_answer(to_json(await self.links.revoke(caller.user_id, org_code)), status=ACCEPTED)
+
+    async def forget(self, request: Request) -> Response:
+        caller = await self._caller(request)
+        await self.forgetting.forget(caller.user_id)
+        return Response(status_code=ACCEPTED)
 
     async def refresh(self, request: Request) -> Response:
         caller = await self._caller(request)

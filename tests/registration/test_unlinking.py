@@ -86,6 +86,20 @@ async def test_a_provider_that_is_down_is_told_later(house: House, anna: Client)
     assert "00000" in [call["rsp_code"] for call in await told(house, BANK, asked)]
 
 
+async def test_a_token_that_comes_after_the_revocation_ends_too(house: House, anna: Client) -> None:
+    following = await linked(anna, BANK)
+    before = (await house.execute("SELECT access_token_sealed FROM links WHERE user_id = $1", anna.sub))[0]
+    await house.provider(BANK, mode="http500")
+    asked = len(await house.calls(BANK))
+    assert (await anna.http.delete(f"/v1/links/{BANK}")).status_code == 202
+    again = "UPDATE links SET status = 'active', access_token_sealed = $2 WHERE user_id = $1"
+    await house.execute(again, anna.sub, before["access_token_sealed"])
+    await house.provider(BANK, mode="ok")
+    assert "00000" in [call["rsp_code"] for call in await told(house, BANK, asked)]
+    await following.heard("link.revoked", times=2)
+    assert (await links(anna))[BANK]["status"] == "revoked"
+
+
 async def test_what_is_still_being_read_ends_with_its_link(house: House, anna: Client) -> None:
     await linked(anna, BANK)
     await house.provider(BANK, mode="maintenance")
