@@ -69,8 +69,10 @@ async def commit(connection: Connection, change: Change, now: datetime) -> list[
     return [] if await silent.value(connection, {**values, "user_id": change.user_id, "count": 0, "now": now}) is not None else None
 
 
+# A user who was erased and came back may reach the same offset; the registration is not there then.
 _NUMBERED = """numbered AS (
     UPDATE users SET feed_offset = feed_offset + :count WHERE user_id = :user_id AND feed_offset = :since
+      AND EXISTS (SELECT FROM registrations r WHERE r.user_id = :user_id AND r.id = :registration_id)
     RETURNING feed_offset - :count AS before)"""
 _STEPS = {  # by the name of what they write
     "items": registrations.ITEMS,

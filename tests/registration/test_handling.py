@@ -12,11 +12,21 @@ from backend.clock import SystemClock
 from backend.errors import Trouble
 from backend.events import Asset, AssetKind, Industry, ProviderConnecting
 from backend.realtime.feed import MemoryFeed
-from backend.registration.decisions import Complete, Connect, Fail, RecordAcceptance, RecordSignatureRequest, RecordSigned, Retry, decide
+from backend.registration.decisions import (
+    Complete,
+    Connect,
+    Fail,
+    RecordAcceptance,
+    RecordAssets,
+    RecordSignatureRequest,
+    RecordSigned,
+    Retry,
+    decide,
+)
 from backend.registration.handling import Handling
 from backend.registration.model import Item, Registration, requested_signature
 from backend.registration.rows import new_row
-from backend.storage import assets, registrations
+from backend.storage import assets, erasing, registrations, users
 from backend.storage.assets import AssetQuery
 from backend.storage.changes import Writes
 from backend.storage.database import Database
@@ -191,3 +201,20 @@ async def test_under_a_storm_of_other_news_of_the_user_a_change_still_gets_throu
 async def test_a_registration_that_is_not_there_is_said_so(handling: Handling) -> None:
     assert (await handling.handle("anna", "reg_2", Connect(CODES[0], 1))).registration is None
     assert (await handling.handle("berta", REGISTRATION, Connect(CODES[0], 1))).registration is None
+
+
+async def test_who_was_erased_and_came_back_hears_nothing_of_before(handling: Handling, database: Counted) -> None:
+    code, now = CODES[0], SystemClock().now()
+    await handling.handle("anna", REGISTRATION, Connect(code, 1))
+
+    async def back_at_the_same_offset(connection: Connection) -> None:
+        offset = await users.lock(connection, "anna")
+        await erasing.erase(connection, "anna", now)
+        await connection.execute("INSERT INTO users (user_id, feed_offset, created_at) VALUES ('anna', $1, $2)", offset, now)
+
+    await database.transaction(back_at_the_same_offset)
+    read = RecordAssets(code, 1, (asset("ast_1"),))
+    handled = await handling.handle("anna", REGISTRATION, read, writes=Writes(assets=read.assets))
+    assert handled.registration is None
+    async with database.reading() as connection:
+        assert await assets.listed(connection, "anna", AssetQuery(limit=1)) == []
