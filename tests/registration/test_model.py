@@ -72,12 +72,10 @@ def test_a_cancelled_registration_keeps_its_signature() -> None:
 
 def test_only_what_changed_is_written() -> None:
     before, after = given(A, B).signed().registration, given(A, B).signed().when(connects(B)).registration
-    _, items, changed = changed_rows(before, after)
-    assert not changed
+    state, items = changed_rows(before, after)
+    assert state == {}
     assert [(item["org_code"], item["status"]) for item in items] == [(B, ProviderStatus.CONNECTING.value)]
-    _, items, changed = changed_rows(before, before)
-    assert not changed
-    assert items == []
+    assert changed_rows(before, before) == ({}, [])
 
 
 def test_the_tag_ignores_the_position_and_nothing_else() -> None:
