@@ -161,26 +161,30 @@ async def test_a_change_that_another_process_made_meanwhile_is_not_written_over(
     handling: Handling, database: Counted, feed: MemoryFeed
 ) -> None:
     """Both processes remember the registration as it was; whoever comes second decides anew, on what the first one left."""
-    other = Handling(database=database, relay=Relay(database=database, feed=feed), clock=SystemClock())
+    relay = Relay(database=database, feed=feed)
+    other = Handling(database=database, relay=relay, clock=SystemClock())
     for each in (handling, other):
         await each.handle("anna", REGISTRATION, Connect(CODES[0], 1))
     for code in CODES[:-1]:
         await asyncio.gather(*(each.handle("anna", REGISTRATION, Complete(code, 1)) for each in (handling, other)))
     last = await asyncio.gather(*(each.handle("anna", REGISTRATION, Complete(CODES[-1], 1)) for each in (handling, other)))
     await asyncio.gather(handling.finish(), other.finish())
+    await relay.close()
     assert sorted(len(handled.facts) for handled in last) == [0, 2], "one ended it, with the registration; the other came too late"
     assert (await feed.position("anna")).offset == 1 + 2 + 1 + len(CODES) + 1
 
 
 async def test_that_nothing_is_to_be_done_is_believed_of_what_there_is_now_only(handling: Handling, database: Counted) -> None:
     """A worker remembers a run that an API has ended and begun again meanwhile."""
-    api = Handling(database=database, relay=Relay(database=database, feed=MemoryFeed(relayed=_nothing)), clock=SystemClock())
+    relay = Relay(database=database, feed=MemoryFeed(relayed=_nothing))
+    api = Handling(database=database, relay=relay, clock=SystemClock())
     await handling.handle("anna", REGISTRATION, *(Fail(code, 1, Trouble.BUSY) for code in CODES[1:]))
     await api.handle("anna", REGISTRATION, Fail(CODES[0], 1, Trouble.BUSY))
     await api.handle("anna", REGISTRATION, Retry(frozenset()))
     connected = await handling.handle("anna", REGISTRATION, Connect(CODES[0], 2))
     assert [fact.TYPE for fact in connected.facts] == ["provider.connecting"]
     await asyncio.gather(handling.finish(), api.finish())
+    await relay.close()
 
 
 async def test_under_a_storm_of_other_news_of_the_user_a_change_still_gets_through(handling: Handling, database: Counted) -> None:
