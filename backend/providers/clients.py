@@ -20,7 +20,7 @@ from backend.providers.directory import Directory
 from backend.providers.ids import SERIAL_SPAN, Serials
 from backend.providers.outcomes import Failure
 from backend.providers.tokens import Credentials
-from backend.providers.transport import Guard, Transport
+from backend.providers.transport import Guard, Repeats, Transport
 from backend.providers.wire import open_wire
 from backend.settings import Settings
 
@@ -85,6 +85,7 @@ class ProviderClients:
             clock=self._clock,
             deadline=entry.call_deadline or self._settings.call_deadline,
             guard=self._guard,
+            repeats=Repeats(),
         )
 
 

@@ -92,6 +92,7 @@ class Failure(StrEnum):
     PEER = "peer"  # a good certificate with another SERIALNUMBER than the directory's
     RESET = "reset"
     DEADLINE = "deadline"
+    CUT = "cut"  # the caller's time ran out before the call's own did: another call may have used it up
     NOT_HTTP = "not_http"
     TRUNCATED = "truncated"
     OVERSIZE = "oversize"
@@ -213,6 +214,7 @@ CATALOGUE: dict[str, Outcome] = {
     Failure.PEER: _BROKEN_DOWN,
     Failure.RESET: _BROKEN_DOWN,
     Failure.DEADLINE: Outcome(Trouble.TIMEOUT, Fault.THEIRS, Weight.FAILURE),
+    Failure.CUT: Outcome(Trouble.TIMEOUT, Fault.NOBODYS, Weight.IGNORED),
     Failure.NOT_HTTP: _UNREADABLE,
     Failure.TRUNCATED: _UNREADABLE,
     Failure.OVERSIZE: _UNREADABLE,

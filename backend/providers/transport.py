@@ -2,7 +2,7 @@
 
 In: a `Call`, which says what to send and how its answer is read. Out: the answer, or a `ProviderError`; cancellation passes through.
 Every call has a total deadline, its body and headers a bound, its own tran-id, one line in the log. Never logged: bodies, headers, URLs.
-The guard (circuit, pace) wraps each call as a whole, so it hears the same verdict as the caller.
+The guard (circuit, pace) wraps each attempt as a whole, so it hears the same verdict as the caller, and may refuse to repeat one.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from random import random
 from typing import Protocol, TypeVar
 from urllib.parse import urlencode
 
@@ -19,11 +20,13 @@ import structlog
 
 from backend.clock import Clock
 from backend.errors import ProviderError
-from backend.providers import outcomes
+from backend.providers import outcomes, retrying
 from backend.providers.calls import Call
+from backend.providers.contract import ApiType
 from backend.providers.ids import Serials, tran_id
 from backend.providers.outcomes import Failure
 from backend.providers.payloads import Malformed, code_of
+from backend.providers.retrying import Budget
 from backend.providers.wire import HEADERS, WIRE_ERRORS, ConnectionLost, failure_of
 
 MAX_BODY_BYTES = 1024 * 1024
@@ -39,6 +42,15 @@ class Guard(Protocol):
     async def through(self, org_code: str, call: Call[T], attempt: Callable[[], Awaitable[T]]) -> T:
         """Awaits `attempt` at most once and returns or raises what it does."""
         ...
+
+
+@dataclass
+class Repeats:
+    """What a transport repeats calls with: the provider's budget, draws in [0, 1), and how it waits."""
+
+    draw: Callable[[], float] = random
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    budget: Budget = field(default_factory=Budget)
 
 
 @dataclass(frozen=True)
@@ -60,7 +72,7 @@ class _Trace:
 class Transport:
     """The calls to one institution."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # by keyword, from one place
         self,
         org_code: str,
         *,
@@ -71,8 +83,9 @@ class Transport:
         clock: Clock,
         deadline: float,
         guard: Guard | None = None,
+        repeats: Repeats | None = None,
     ) -> None:
-        """`deadline`: seconds for one call in all, the wait for a free connection included."""
+        """`deadline`: seconds for one call in all, the wait for a free connection and a repeat included. `repeats`: None: no repeats."""
         self.org_code = org_code
         self._wire = wire
         self._base_url = base_url
@@ -81,10 +94,44 @@ class Transport:
         self._clock = clock
         self._deadline = deadline
         self._guard = guard
+        self._repeats = repeats
 
     async def call(self, call: Call[T], *, within: float | None = None) -> T:
-        """Raises `ProviderError`. `within`: seconds left to the caller, if that is less than the call's own deadline."""
+        """Raises `ProviderError`. `within`: seconds left to the caller, if that is less than the call's own deadline.
+
+        A call that ends because the caller had less time is no sign of the provider's health (`Failure.CUT`).
+        """
         seconds = self._deadline if within is None else min(within, self._deadline)
+        if seconds <= 0:
+            raise outcomes.failed(self.org_code, Failure.CUT)  # nothing leaves: a kept connection would take the request at once
+        ends = self._clock.monotonic() + seconds
+        if self._repeats is not None:
+            self._repeats.budget = retrying.earned(self._repeats.budget)
+        try:
+            return await self._guarded(call, seconds)
+        except ProviderError as error:
+            pause = self._pause(call, error, ends - self._clock.monotonic())
+            if pause is None or self._repeats is None:
+                raise
+        await self._repeats.sleep(pause)
+        return await self._guarded(call, ends - self._clock.monotonic())
+
+    def _pause(self, call: Call[T], error: ProviderError, left: float) -> float | None:
+        """Seconds until the call is repeated, paid for; None: it is not."""
+        repeats = self._repeats
+        if repeats is None or not call.repeatable:
+            return None
+        if call.api_type is ApiType.SCHEDULED and error.retry_at is not None:
+            return None  # the batch has its own calendar
+        retry_after = (error.retry_at - self._clock.now()).total_seconds() if error.retry_at is not None else None
+        pause = retrying.pause(error.reason, retry_after, left, repeats.draw())
+        budget = None if pause is None else retrying.spent(repeats.budget, self._clock.monotonic())
+        if budget is None:
+            return None
+        repeats.budget = budget
+        return pause
+
+    async def _guarded(self, call: Call[T], seconds: float) -> T:
         if self._guard is None:
             return await self._attempt(call, seconds)
         return await self._guard.through(self.org_code, call, lambda: self._attempt(call, seconds))
@@ -121,7 +168,7 @@ class Transport:
                         raise
                 return await self._send(call, trace)
         except TimeoutError:
-            raise outcomes.failed(self.org_code, Failure.DEADLINE) from None
+            raise outcomes.failed(self.org_code, Failure.DEADLINE if seconds >= self._deadline else Failure.CUT) from None
         except WIRE_ERRORS as exc:
             raise outcomes.failed(self.org_code, failure_of(exc)) from None
 

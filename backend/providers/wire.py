@@ -30,6 +30,8 @@ from backend.providers.tls import context_of, serial_numbers
 USER_AGENT = "moa"
 KEEPALIVE_SECONDS = 15.0
 DNS_SECONDS = 60
+MAX_HEADERS = 64  # lines of an answer's head, beside the first
+MAX_HEADER_BYTES = 8190  # of one of them
 
 HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": USER_AGENT}  # of every call
 
@@ -81,6 +83,9 @@ def open_wire(entry: Provider | CertificationAuthority) -> httpx.AsyncBaseTransp
                 ttl_dns_cache=DNS_SECONDS,
                 resolver=names if entry.allow_private else PublicResolver(names),
             ),
+            max_line_size=MAX_HEADER_BYTES,
+            max_field_size=MAX_HEADER_BYTES,
+            max_headers=MAX_HEADERS,
             cookie_jar=aiohttp.DummyCookieJar(),
             middlewares=(_never_twice,),
             trace_configs=[_reuse_trace()],

@@ -11,7 +11,7 @@ from backend.clock import Clock, SystemClock
 from backend.events import Industry
 from backend.providers.contract import CertificationAuthority, Person, Provider
 from backend.providers.ids import Serials
-from backend.providers.transport import Guard, Transport
+from backend.providers.transport import Guard, Repeats, Transport
 from backend.providers.user_ci import development_user_ci
 
 NOW = datetime(2026, 11, 22, 1, 2, 3, tzinfo=UTC)  # 10:02:03 on a Sunday in Korea
@@ -40,6 +40,7 @@ def transport(
     deadline: float = 5.0,
     clock: Clock | None = None,
     guard: Guard | None = None,
+    repeats: Repeats | None = None,
 ) -> Transport:
     return Transport(
         org_code,
@@ -50,4 +51,5 @@ def transport(
         clock=clock or SystemClock(),
         deadline=deadline,
         guard=guard,
+        repeats=repeats,
     )

@@ -89,7 +89,7 @@ async def test_a_provider_that_is_down_is_told_later(house: House, anna: Client)
 async def test_a_token_that_comes_after_the_revocation_ends_too(house: House, anna: Client) -> None:
     following = await linked(anna, BANK)
     before = (await house.execute("SELECT access_token_sealed FROM links WHERE user_id = $1", anna.sub))[0]
-    await house.provider(BANK, mode="http500")
+    await house.provider(BANK, mode="maintenance")  # the revocation waits for the next try of its job
     asked = len(await house.calls(BANK))
     assert (await anna.http.delete(f"/v1/links/{BANK}")).status_code == 202
     again = "UPDATE links SET status = 'active', access_token_sealed = $2 WHERE user_id = $1"
