@@ -31,8 +31,9 @@ from backend.jobs.valkey import connect
 from backend.jobs.worker import LeasedWorker
 from backend.logs import configure_logs
 from backend.providers.clients import http_clients
-from backend.providers.directory import Directory, directory_of
+from backend.providers.directory import Directory
 from backend.providers.ids import SERIAL_SPAN, Serials
+from backend.providers.reloading import CurrentDirectory
 from backend.rate_limit import RateLimit
 from backend.realtime.channels import dialer
 from backend.realtime.feed import Feed
@@ -110,7 +111,6 @@ def found(settings: Settings, clock: Clock) -> Foundation:
     failpoints.arm(settings.failpoints)
     database = Database(need(settings, "database_url"), pool=settings.database_pool)
     valkey = connect(need(settings, "valkey_url"), timeout=settings.valkey_timeout, pool=settings.valkey_pool)
-    directory = directory_of(settings)
     feed = Feed(redis=valkey, relayed=partial(relayed, database))
     published = asyncio.Event()
     relay = Relay(database=database, feed=feed, published=published)
@@ -124,7 +124,7 @@ def found(settings: Settings, clock: Clock) -> Foundation:
         published=published,
         queue=ValkeyQueue(redis=valkey, clock=clock),
         handling=Handling(database=database, relay=relay, clock=clock),
-        directory=lambda: directory,
+        directory=CurrentDirectory(settings, clock),
     )
 
 
@@ -304,7 +304,7 @@ async def run_worker(settings: Settings, queue: str) -> None:
     configure_logs(settings, process=f"worker-{queue}")
     name = QueueName(queue)
     foundation = found(settings, SystemClock())
-    async with http_clients(foundation.directory(), settings, foundation.clock) as clients:
+    async with http_clients(foundation.directory, settings, foundation.clock) as clients:
         hands = _hands(foundation, clients)
         worker = LeasedWorker(
             hands.functions(),

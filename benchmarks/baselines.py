@@ -66,7 +66,8 @@ def create_app(settings: Settings, url: str) -> Starlette:
 
 
 def _clients(settings: Settings, guard: Guard | None) -> ProviderClients:
-    return http_clients(directory_of(settings), settings, SystemClock(), guard=guard)
+    directory = directory_of(settings)
+    return http_clients(lambda: directory, settings, SystemClock(), guard=guard)
 
 
 def main() -> int:

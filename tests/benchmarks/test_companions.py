@@ -94,7 +94,8 @@ async def test_who_stands_in_for_a_provider_is_read_like_one_and_notes_its_list(
         listed = tmp_path / "providers.toml"
         listed.write_text(directory(1, (await provider.ask(url=True))["url"]), encoding="utf-8")
         settings = Settings(_env_file=None, providers_file=listed)  # type: ignore[call-arg]
-        async with http_clients(directory_of(settings), settings, CLOCK) as clients:
+        known = directory_of(settings)
+        async with http_clients(lambda: known, settings, CLOCK) as clients:
             client, now = clients.provider(PROVIDER), CLOCK.now()
             tokens = await client.request_token(ALICE, CONSENT, now)
             before = time.monotonic()

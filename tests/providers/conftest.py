@@ -48,7 +48,7 @@ async def journey(sandbox: str, sandbox_clock: ManualClock) -> AsyncIterator[Jou
     settings = Settings(_env_file=None, sandbox_url=sandbox, call_deadline=5.0)  # type: ignore[call-arg]
     directory = directory_of(settings)
     async with (
-        http_clients(directory, settings, sandbox_clock) as clients,
+        http_clients(lambda: directory, settings, sandbox_clock) as clients,
         httpx.AsyncClient(base_url=sandbox, trust_env=False) as steering,
     ):
         await steering.post("/sandbox/reset")

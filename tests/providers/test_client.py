@@ -192,7 +192,7 @@ async def test_a_provider_that_does_not_end_is_a_timeout_within_the_deadline_of_
     bank = journey.first(Industry.BANK)
     pair = await journey.token("alice", bank)
     await journey.steer(bank, mode=mode)
-    clients = http_clients(journey.directory, journey.settings.model_copy(update={"call_deadline": 0.15}), journey.clock)
+    clients = http_clients(lambda: journey.directory, journey.settings.model_copy(update={"call_deadline": 0.15}), journey.clock)
     async with clients:
         with pytest.raises(ProviderTimeout):
             async for _ in clients.provider(bank.org_code).collect(pair.access_token, ApiType.USER_CONSENT, journey.clock.now()):
