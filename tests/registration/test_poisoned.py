@@ -9,10 +9,12 @@ import pytest
 
 from backend.clock import SystemClock
 from backend.jobs.queue import MemoryQueue
+from backend.registration.refreshing import Refreshing
 from backend.registration.signing import Signing
 from backend.registration.sweeping import OpenWorkSweep
 from backend.storage.database import Database
 from tests.registration.house import BANK, CARD, Client, House
+from tests.registration.test_refreshing import linked, refreshed
 
 
 class Broken:
@@ -65,6 +67,18 @@ async def test_a_signature_that_was_asked_for_fails_too(house: House, anna: Clie
     assert following.said[1:] == ["signature.requested requested", "registration.completed failed"]
     assert failed["signature"]["status"] == "requested"
     assert await left_to_do(house, following.id) == []
+
+
+async def test_a_refresh_that_our_own_fault_breaks_ends_and_leaves_the_link(anna: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    following = await linked(anna, BANK)
+
+    async def read(*_: object) -> None:
+        raise LookupError("our own fault")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Refreshing, "_read", read)
+        assert (await refreshed(following, BANK))[BANK]["error"]["code"] == "internal_error"
+    assert (await refreshed(following, BANK))[BANK]["status"] == "completed"
 
 
 async def left_to_do(house: House, registration_id: str) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 from backend.clock import KST, SystemClock
 from backend.storage.vault import Vault
 from tests.registration.house import BANK, CARD, VAULT_KEYS, Client, Following, House
-from tests.registration.test_refreshing import linked, refreshed
+from tests.registration.test_refreshing import forget, linked, refreshed
 
 JSON = dict[str, Any]
 
@@ -114,6 +114,19 @@ async def test_what_is_still_being_read_ends_with_its_link(house: House, anna: C
     retried = await anna.http.post(f"{following.path}/retry")
     assert retried.json()["status"] == "signing", "what was signed before is not good any more"
     await following.ended("completed", times=3)
+
+
+async def test_a_refresh_under_way_brings_nothing_of_a_revoked_link_back(house: House, anna: Client) -> None:
+    following = await linked(anna, BANK, CARD)
+    await forget(house, anna, BANK)
+    await house.provider(BANK, mode="slow", latency_ms={"p50": 300, "p99": 400})
+    assert (await anna.http.post("/v1/refresh", json={"providers": [BANK]})).status_code == 202
+    assert (await anna.http.delete(f"/v1/links/{BANK}")).status_code == 202
+    await following.heard("refresh.completed")
+    ended = following.events[-1]["data"]["providers"][0]
+    assert (ended["status"], ended["error"]["code"]) == ("failed", "consent_required")
+    assert {asset["org_code"] for asset in await anna.assets()} == {CARD}
+    assert "asset.refreshed" not in following.said
 
 
 async def test_only_ones_own_links_can_be_revoked(anna: Client, berta: Client) -> None:
