@@ -61,7 +61,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     rounds: int
     seconds: float  # of each round that count
     warm_up: float  # seconds at the start of each round that do not
-    rate: float  # arrivals a second
+    rate: float  # arrivals a second; 0: none, a closed loop
     seed: int = 20240926
 
 

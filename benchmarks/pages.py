@@ -100,10 +100,11 @@ def terminal(page: Page) -> str:
 
 def _plan(page: Page) -> str:
     plan = page.plan
+    arrivals = f"; {plan.rate:g} arrivals a second; seed {plan.seed}" if plan.rate else ""
     quick = " **A quick run: too short to rely on.**" if page.quick else ""
     return (
         f"{plan.rounds} rounds of each variant, interleaved; each {plan.seconds:g} s, after {plan.warm_up:g} s of warm-up that do not "
-        f"count; {plan.rate:g} arrivals a second; seed {plan.seed}. Each figure is the median over rounds, the least and the most in "
+        f"count{arrivals}. Each figure is the median over rounds, the least and the most in "
         f"brackets. Percentiles are samples (nearest rank), not interpolated.{quick}"
     )
 

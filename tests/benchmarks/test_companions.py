@@ -16,6 +16,7 @@ from backend.providers.directory import directory_of
 from backend.providers.user_ci import development_user_ci
 from backend.realtime.feed import Feed
 from backend.settings import Settings
+from benchmarks.callers import WAYS
 from benchmarks.companions import Silent, companion
 from benchmarks.handing_over import Load, by_ours
 from benchmarks.pushing import PROVIDER, directory, event_of
@@ -105,6 +106,17 @@ async def test_who_stands_in_for_a_provider_is_read_like_one_and_notes_its_list(
     assert assets[0].kind.value == "telecom"
     assert user == "alice"
     assert moment >= before + LATENCY - 0.002  # timers count in milliseconds
+
+
+@pytest.mark.parametrize("way", list(WAYS))
+async def test_every_way_to_call_a_bank_reads_the_page_that_it_sent(way: str) -> None:
+    async with companion("benchmarks.listed_bank") as bank:
+        url = (await bank.ask(url=True))["url"]
+        async with companion("benchmarks.callers", way, "--url", url) as caller:
+            told = await caller.ask(seconds=0.02, at_once=3)
+    assert told["answered"] >= 3
+    assert 0 < told["cpu"] < told["seconds"] + 1
+    assert len(told["times"]) == told["answered"]
 
 
 ALICE = Person(user_ci=development_user_ci("alice"), real_name="김모아", phone_num="+821000000000")
