@@ -34,12 +34,20 @@ settings.register_profile("moa", deadline=None)  # a busy machine is no fault of
 settings.load_profile("moa")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_logger_remembers() -> Iterator[None]:
+    """Whoever configures the logs, a fixture that outlives a test too, as each process of ours does: no logger keeps that for ever."""
+    with pytest.MonkeyPatch.context() as patch:
+        configure = structlog.configure
+        patch.setattr(structlog, "configure", lambda **how: configure(**how | {"cache_logger_on_first_use": False}))
+        yield
+
+
 @pytest.fixture(autouse=True)
-def _logs_for_this_test_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A test that configures the logs, as each process of ours does, leaves the next one's alone: no logger remembers it."""
-    configure, root = structlog.configure, logging.getLogger()
+def _logs_for_this_test_only(_no_logger_remembers: None) -> Iterator[None]:
+    """A test that configures the logs leaves the next one's alone."""
+    root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    monkeypatch.setattr(structlog, "configure", lambda **how: configure(**how | {"cache_logger_on_first_use": False}))
     yield
     structlog.reset_defaults()
     root.handlers[:] = handlers
