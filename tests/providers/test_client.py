@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from datetime import timedelta
 from decimal import Decimal
+from typing import TypeVar
 
 import pytest
 import structlog
+from msgspec.structs import replace
 
 from backend.errors import ConsentRequired, ProviderError, ProviderTimeout, ProviderUnavailable, Trouble
 from backend.events import AssetKind, Industry
 from backend.providers.api_codes import FULL_SCOPES
+from backend.providers.calls import Call
 from backend.providers.clients import http_clients
 from backend.providers.contract import ApiType, TokenPair
-from backend.providers.outcomes import token_is_worn
+from backend.providers.directory import Directory
+from backend.providers.outcomes import Weight, token_is_worn, weight_of
 from tests.providers.given import person
 from tests.providers.journey import Journey
+
+T = TypeVar("T")
 
 LISTS_AND_DETAILS = {
     Industry.BANK: {"BA01", "BA02", "BA03", "BA11", "BA12", "BA21", "BA22", "IR01", "IR02", "IR03"},
@@ -217,9 +224,32 @@ async def test_a_collection_as_a_whole_has_a_deadline(journey: Journey) -> None:
     answers = journey.clients.provider(bank.org_code).collect(pair.access_token, ApiType.USER_CONSENT, journey.clock.now())
     await anext(answers)
     journey.clock.move(timedelta(seconds=61))
-    with pytest.raises(ProviderTimeout):
+    with pytest.raises(ProviderTimeout, match="cut"):
         async for _ in answers:
             pass
+
+
+async def test_what_a_collections_own_deadline_cuts_off_is_no_failure_of_the_provider(journey: Journey) -> None:
+    bank = journey.first(Industry.BANK)
+    pair = await journey.token("alice", bank)
+    await journey.steer(bank, mode="hang")
+    hasty = replace(bank, collection_deadline=0.15)  # its entry says so; a call has 5 s
+    directory = Directory(journey.directory.ca, {hasty.org_code: hasty})
+    weights: list[Weight] = []
+
+    class Hears:
+        async def through(self, org_code: str, call: Call[T], attempt: Callable[[], Awaitable[T]]) -> T:
+            try:
+                return await attempt()
+            except ProviderError as error:
+                weights.append(weight_of(error, 0.15, 20.0))
+                raise
+
+    async with http_clients(lambda: directory, journey.settings, journey.clock, guard=Hears()) as clients:
+        with pytest.raises(ProviderTimeout, match="cut"):
+            async for _ in clients.provider(bank.org_code).collect(pair.access_token, ApiType.USER_CONSENT, journey.clock.now()):
+                pass
+    assert set(weights) == {Weight.IGNORED}
 
 
 async def test_a_provider_that_the_directory_does_not_have_is_unavailable(journey: Journey) -> None:

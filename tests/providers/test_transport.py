@@ -508,10 +508,9 @@ async def test_a_repeat_has_what_the_first_try_left_of_the_deadline() -> None:
 
     failed: list[Talk] = []
     async with line(behaviour, repeats=Waits().repeats, deadline=0.4) as each:
-        before = time.monotonic()
-        with pytest.raises(ProviderTimeout, match="cut"):
+        with pytest.raises(ProviderTimeout, match="cut"):  # with a deadline of its own it would be "deadline"
             await each.transport.call(READ)
-    assert 0.3 < time.monotonic() - before < 0.6  # real time: the transport's own
+    assert len(each.server.requests) == 2
 
 
 async def test_a_circuit_that_opens_after_the_first_try_refuses_the_repeat() -> None:
