@@ -102,8 +102,6 @@ class Transport:
         A call that ends because the caller had less time is no sign of the provider's health (`Failure.CUT`).
         """
         seconds = self._deadline if within is None else min(within, self._deadline)
-        if seconds <= 0:
-            raise outcomes.failed(self.org_code, Failure.CUT)  # nothing leaves: a kept connection would take the request at once
         ends = self._clock.monotonic() + seconds
         if self._repeats is not None:
             self._repeats.budget = retrying.earned(self._repeats.budget)
@@ -132,6 +130,8 @@ class Transport:
         return pause
 
     async def _guarded(self, call: Call[T], seconds: float) -> T:
+        if seconds <= 0:
+            raise outcomes.failed(self.org_code, Failure.CUT)  # nothing leaves: a kept connection would take the request at once
         if self._guard is None:
             return await self._attempt(call, seconds)
         return await self._guard.through(self.org_code, call, lambda: self._attempt(call, seconds))
