@@ -26,7 +26,7 @@ from backend.providers.directory import Directory
 from backend.providers.outcomes import token_is_worn
 from backend.registration.asset_ids import asset_of
 from backend.registration.decisions import Complete, Connect, Defer, Fail, ItemRequest, RecordAssets
-from backend.registration.flights import SingleFlight
+from backend.registration.flights import Flight, SingleFlight
 from backend.registration.handling import Handling
 from backend.registration.linking import Grant, Linking, Papers
 from backend.storage import registrations
@@ -125,11 +125,12 @@ class Collecting:
     async def _collect(self, work: Work) -> None:
         worn: Grant | None = None
         while True:
-            grant, settle = await self._granted(work, worn)
+            granted = await self._granted(work, worn)
+            grant = granted.grant
             try:
-                async with _alongside(settle()) as settled:
-                    await self._read(work, grant, settled)
+                await self._read(work, granted)
             except ProviderError as exc:
+                await self._settle(work, granted)  # what the error says of the link needs a link that is there
                 if isinstance(exc, ConsentRequired):
                     await self._lost(work.user_id, work.org_code, grant, exc)
                 if worn is not None or not token_is_worn(exc):
@@ -137,9 +138,12 @@ class Collecting:
                 worn = grant
             else:
                 return
+            finally:
+                # In a task of its own: before Python 3.11.3 no timeout works inside of a task that was cancelled (gh-102780).
+                await asyncio.create_task(self._settle(work, granted))
 
-    async def _granted(self, work: Work, worn: Grant | None) -> tuple[Grant, Callable[[], Coroutine[None, None, None]]]:
-        """A token, and what is left to do about it while it is already used: to commit it, then to end the link's flight."""
+    async def _granted(self, work: Work, worn: Grant | None) -> _Granted:
+        """A token, in the link's flight."""
         flight = await self._flights.begin(work.user_id, work.org_code)
         try:
             papers = await self._linking.papers(work.user_id, work.registration_id, work.org_code)
@@ -149,17 +153,18 @@ class Collecting:
         except BaseException:
             await flight.end()
             raise
+        return _Granted(grant, flight)
 
-        async def settle() -> None:
-            async with flight:
-                if grant.fresh:
-                    await self._keep(work, grant)
+    async def _settle(self, work: Work, granted: _Granted) -> None:
+        """Commits a new token that nothing was recorded with, and lets the next one at the link."""
+        try:
+            if granted.unkept:
+                await self._handling.handle(work.user_id, work.registration_id, writes=Writes(links=self._links(work, granted)))
+        finally:
+            await granted.settled()
 
-        return grant, settle
-
-    async def _keep(self, work: Work, grant: Grant) -> None:
-        link = self._linking.kept(work.user_id, work.org_code, grant)
-        await self._handling.handle(work.user_id, work.registration_id, writes=Writes(links=(link,)))
+    def _links(self, work: Work, granted: _Granted) -> tuple[Values, ...]:
+        return (self._linking.kept(work.user_id, work.org_code, granted.grant),) if granted.unkept else ()
 
     async def _connected(self, work: Work, papers: Papers) -> Grant:
         """A token. `provider.connecting` is told meanwhile; a deferred provider must have answered first."""
@@ -171,19 +176,21 @@ class Collecting:
         async with _alongside(self._tell(work, Connect(work.org_code, work.run))):
             return await self._linking.grant(papers, work.client)
 
-    async def _read(self, work: Work, grant: Grant, settled: asyncio.Task[None]) -> None:
-        """Lists and details with this token, to the end. Nothing is recorded before the token is."""
-        timestamps = Timestamps()
+    async def _read(self, work: Work, granted: _Granted) -> None:
+        """Lists and details with this token, to the end. A new token is committed with the first that it was read with."""
+        timestamps, grant = Timestamps(), granted.grant
         answers = work.client.collect(grant.tokens.access_token, ApiType.USER_CONSENT, self._clock.now(), timestamps)
         inbox = _Inbox()
         async with _reading(answers, inbox):
             while (collected := await inbox.taken()) is not None:
-                await settled
-                await self._record(work, collected, (grant.read(work.org_code, timestamps),) if inbox.complete else ())
+                read = (grant.read(work.org_code, timestamps),) if inbox.complete else ()
+                if read:
+                    await self._settle(work, granted)  # one statement cannot make a link and say that it was read to the end
+                await self._record(work, granted, collected, read)
             if inbox.failure is not None:
                 raise inbox.failure
 
-    async def _record(self, work: Work, collected: tuple[CollectedAsset, ...], read: tuple[Values, ...]) -> None:
+    async def _record(self, work: Work, granted: _Granted, collected: tuple[CollectedAsset, ...], read: tuple[Values, ...]) -> None:
         """At once: assets and what is told; with the last answer also the end, and what was `read`."""
         user_id, org_code, run = work.user_id, work.org_code, work.run
         failpoints.reached(Failpoint.COLLECT_ANSWERED)
@@ -193,9 +200,11 @@ class Collecting:
         if read:
             requests.append(Complete(org_code, run))
         if requests:
-            handled = await self._handling.handle(user_id, work.registration_id, *requests, writes=Writes(assets=shown, read=read))
+            writes = Writes(assets=shown, read=read, links=self._links(work, granted))
+            handled = await self._handling.handle(user_id, work.registration_id, *requests, writes=writes)
             if not handled.facts:
                 raise Overtaken
+            granted.kept()
 
     async def _tell(self, work: Work, request: ItemRequest) -> None:
         await self._handling.handle(work.user_id, work.registration_id, request)
@@ -224,6 +233,30 @@ class Collecting:
 
     def _next_try(self) -> datetime:
         return self._clock.now() + self._deadlines.defer
+
+
+class _Granted:
+    """A token in use, and the link's flight, which ends when the token is committed."""
+
+    def __init__(self, grant: Grant, flight: Flight) -> None:
+        self.grant = grant
+        self.unkept = grant.fresh
+        self._flight = flight
+        self._ending: asyncio.Task[None] | None = None
+        if not self.unkept:
+            self.kept()
+
+    def kept(self) -> None:
+        """The token is committed: the flight ends, and nobody waits for that."""
+        self.unkept = False
+        if self._ending is None:
+            self._ending = asyncio.ensure_future(self._flight.end())
+
+    async def settled(self) -> None:
+        """Returns when the flight has ended."""
+        self.kept()
+        if self._ending is not None:
+            await self._ending
 
 
 class _Inbox:

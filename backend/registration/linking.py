@@ -1,8 +1,8 @@
 """A link's tokens: found, asked for on a signed consent, refreshed; sealed in the link's row.
 
 In: a registration and a provider. Out: a `Grant` to read with. There is one live token per (user, provider), and a provider drops
-the old one when it gives a new one. So tokens change in single flight, and a new one is committed before anybody reads with it:
-whoever still holds the old one finds its successor in the row.
+the old one when it gives a new one. So tokens change in single flight, which ends when the new one is committed, with the first that was
+read with it: whoever still holds the old one waits for the flight and finds its successor in the row.
 """
 
 from __future__ import annotations
