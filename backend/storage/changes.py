@@ -17,7 +17,7 @@ from msgspec import Struct
 from backend.events import Asset, Event
 from backend.storage import assets, consents, links, registrations
 from backend.storage.outbox import Entry, published, publishing
-from backend.storage.statements import Connection, Statement, Values, statement
+from backend.storage.statements import Connection, Statement, Values, json_row, statement
 
 
 class Writes(Struct, frozen=True, kw_only=True):
@@ -90,10 +90,10 @@ def _values(change: Change) -> dict[str, Any]:
     return {
         "items": list(change.items),
         "assets": assets.rows(writes.assets),
-        "links": _last(links.row(each) for each in writes.links),
+        "links": _last(json_row(each) for each in writes.links),
         "read": list(writes.read),
-        "asked": [consents.row(each) for each in writes.asked],
-        "signed": [consents.row(each) for each in writes.signed],
+        "asked": [json_row(each) for each in writes.asked],
+        "signed": [json_row(each) for each in writes.signed],
     }
 
 

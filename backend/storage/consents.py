@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date
 
-from backend.storage.statements import Connection, Row, Values, statement
+from backend.storage.statements import Connection, Row, statement
 
 _OF_RUN = statement("SELECT * FROM consents WHERE user_id = :user_id AND registration_id = :registration_id AND run = :run")
 _SIGNED_PROVIDERS = statement(
@@ -26,11 +26,6 @@ SIGNED = """signed AS (
     UPDATE consents SET signed_sealed = consent.signed_sealed, cert_tx_id = consent.cert_tx_id
     FROM numbered, jsonb_to_recordset(CAST(:signed AS jsonb)) AS consent(org_code text, signed_sealed bytea, cert_tx_id text)
     WHERE user_id = :user_id AND registration_id = :registration_id AND consents.org_code = consent.org_code)"""
-
-
-def row(consent: Values) -> Values:
-    """What the steps take: as JSON, so bytes as PostgreSQL writes them."""
-    return {name: value if not isinstance(value, bytes) else f"\\x{value.hex()}" for name, value in consent.items()}
 
 
 async def asked(connection: Connection, user_id: str, registration_id: str, run: int) -> Sequence[Row]:

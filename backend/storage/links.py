@@ -7,7 +7,7 @@ from datetime import date, datetime
 
 from msgspec import Struct
 
-from backend.storage.statements import Connection, Row, Values, statement
+from backend.storage.statements import Connection, Row, Values, json_row, statement
 
 _PAPERS = statement(
     """
@@ -100,12 +100,7 @@ _SAVE = statement(f"WITH numbered AS (SELECT), {LINKED} SELECT")
 
 async def save(connection: Connection, user_id: str, link: Values) -> None:
     """Makes or replaces the one link of (user, provider), and notes a new consent in the history. When it was made is kept."""
-    await _SAVE.run(connection, {"user_id": user_id, "links": [row(link)]})
-
-
-def row(link: Values) -> Values:
-    """What `LINKED` takes: as JSON, so bytes as PostgreSQL writes them."""
-    return {name: value if not isinstance(value, bytes) else f"\\x{value.hex()}" for name, value in link.items()}
+    await _SAVE.run(connection, {"user_id": user_id, "links": [json_row(link)]})
 
 
 class Asked(Struct, frozen=True):

@@ -61,6 +61,11 @@ class Statement:
         return [values[name] for name in self._names]
 
 
+def json_row(row: Values) -> Values:
+    """A row as `jsonb_to_recordset` takes it, which knows no bytes: they go as PostgreSQL writes them."""
+    return {name: value if not isinstance(value, bytes) else f"\\x{value.hex()}" for name, value in row.items()}
+
+
 def statement(sql: str) -> Statement:
     """A statement from SQL with `:names`; a name may come more than once."""
     names = tuple(dict.fromkeys(_NAME.findall(sql)))
