@@ -13,6 +13,8 @@ from typing import TypeVar
 
 import asyncpg
 import orjson
+import structlog
+from asyncpg.pool import PoolConnectionProxy
 
 from backend import failpoints
 from backend.errors import EngineUnavailable
@@ -39,6 +41,8 @@ _SESSION = {
     "jit": "off",
 }
 _PING = statement("SELECT 1")
+
+log = structlog.get_logger()
 
 
 class _PlainConnection(asyncpg.Connection):
@@ -87,20 +91,22 @@ class Database:
         self._size = pool
         self._pool: asyncpg.Pool | None = None
         self._opening = asyncio.Lock()
+        self._returning: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Connection]:
         """A connection for reads outside of a transaction of ours."""
         with translated():
             pool = self._pool or await self._opened()
-            connection = await pool.acquire(timeout=POOL_SECONDS)
+            # With a time limit the pool takes a task of its own for each; there is nothing to wait for if one is free.
+            connection = await pool.acquire(timeout=None if pool.get_idle_size() else POOL_SECONDS)
             try:
                 yield connection
             except (asyncio.CancelledError, TimeoutError):
                 connection.terminate()  # whatever it still does is of no use, and may never end
                 raise
             finally:
-                await pool.release(connection)
+                self._give_back(pool, connection)
 
     async def transaction(self, deed: Callable[[Connection], Awaitable[_T]]) -> _T:
         """Runs `deed` in one transaction and returns its value after the commit; repeats it when PostgreSQL asks for that.
@@ -134,6 +140,17 @@ class Database:
                 if last:
                     raise
         raise AssertionError("unreachable")
+
+    def _give_back(self, pool: asyncpg.Pool, connection: PoolConnectionProxy) -> None:
+        """Nobody waits for it: what was asked has been answered."""
+        task = asyncio.create_task(pool.release(connection))
+        self._returning.add(task)
+        task.add_done_callback(self._given_back)
+
+    def _given_back(self, task: asyncio.Task[None]) -> None:
+        self._returning.discard(task)
+        if not task.cancelled() and (exc := task.exception()) is not None:  # the pool has dropped the connection
+            log.info("database.connection_lost", error=type(exc).__name__)
 
     async def ping(self) -> None:
         """Raises `EngineUnavailable` when PostgreSQL does not answer."""
