@@ -31,6 +31,8 @@ _T = TypeVar("_T")
 
 # SQLSTATE classes and codes that say "not now": connection exceptions, shutdown, too many connections, read-only, disk full.
 _UNAVAILABLE = ("08", "57P", "53", "25006")
+# What the driver says of a connection that broke: the second when PostgreSQL died between two steps of its protocol.
+_BROKEN = (asyncpg.InterfaceError, asyncpg.InternalClientError)
 _REPEAT = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)  # the same transaction can succeed at once
 
 _SESSION = {
@@ -70,7 +72,7 @@ def translated() -> Iterator[None]:
         yield
     except asyncpg.DataError as exc:  # a value that does not fit; the message quotes it, and it is somebody's
         raise ValueError(str(exc).partition(":")[0]) from None
-    except (asyncpg.InterfaceError, OSError, TimeoutError) as exc:
+    except (*_BROKEN, OSError, TimeoutError) as exc:
         raise EngineUnavailable("PostgreSQL") from exc
     except asyncpg.PostgresError as exc:
         if (exc.sqlstate or "").startswith(_UNAVAILABLE):
@@ -102,7 +104,7 @@ class Database:
             connection = await pool.acquire(timeout=None if pool.get_idle_size() else POOL_SECONDS)
             try:
                 yield connection
-            except (asyncio.CancelledError, TimeoutError):
+            except (asyncio.CancelledError, TimeoutError, *_BROKEN):
                 connection.terminate()  # whatever it still does is of no use, and may never end
                 raise
             finally:

@@ -32,6 +32,23 @@ async def test_a_connection_that_is_cut_is_an_engine_that_is_away_and_the_next_o
     await database.ping()
 
 
+@pytest.mark.parametrize("fault", [asyncpg.InterfaceError, asyncpg.InternalClientError])
+async def test_a_connection_whose_protocol_broke_is_not_used_again(shared_url: str, fault: type[Exception]) -> None:
+    """Seen of the second kind: PostgreSQL was killed between two steps, and the driver could not begin the next."""
+    database = Database(shared_url, pool=1)
+    used: list[int] = []
+
+    async def breaks(connection: Connection) -> None:
+        used.append(await connection.fetchval("SELECT pg_backend_pid()"))
+        raise fault("cannot switch to state 15; another operation (2) is in progress")
+
+    with pytest.raises(EngineUnavailable):
+        await database.single(breaks)
+    async with database.reading() as connection:
+        assert await connection.fetchval("SELECT pg_backend_pid()") not in used
+    await database.close()
+
+
 async def test_a_pool_without_a_free_connection_says_come_back(shared_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "POOL_SECONDS", 0.05)
     database = Database(shared_url, pool=1)
