@@ -321,10 +321,10 @@ async def _reading(answers: AsyncIterator[tuple[CollectedAsset, ...]], inbox: _I
 
 
 @asynccontextmanager
-async def _alongside(deed: Coroutine[None, None, None]) -> AsyncIterator[asyncio.Task[None]]:
+async def _alongside(deed: Coroutine[None, None, None]) -> AsyncIterator[None]:
     """Runs `deed` while the block runs, and waits for it before going on."""
     task = asyncio.create_task(deed)
     try:
-        yield task
+        yield
     finally:
         await task
