@@ -5,23 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-import redis
 
 from backend.engines import Engine
-from tests.registration.house import Client, House, a_house
-from tests.storage.given import copied
+from tests.registration.house import Client, House, house_of_many_tests
 
 
 @pytest.fixture(scope="module")  # a worker that outlived its tests would take the jobs of others
 async def whole_house(postgres: Engine, valkey: Engine, migrated_template: str) -> AsyncIterator[House]:
-    with redis.Redis.from_url(valkey.url) as client:
-        client.flushall()
-    with pytest.MonkeyPatch.context() as patch:  # the house outlives a test, its logs do not
-        for module in ("app", "services"):
-            patch.setattr(f"backend.{module}.configure_logs", lambda *_, **__: None)
-        database = copied(postgres.url, migrated_template, "of_registrations")
-        async with database as url, a_house(database_url=url, valkey_url=valkey.url) as house:
-            yield house
+    async with house_of_many_tests(postgres.url, valkey.url, migrated_template, "of_registrations") as house:
+        yield house
 
 
 @pytest.fixture

@@ -22,6 +22,8 @@ from typing import Any
 import asyncpg
 import httpx
 import jwt
+import pytest
+import redis
 import uvicorn
 
 from backend.app import create_app
@@ -33,6 +35,7 @@ from backend.services import run_coordinator, run_worker
 from backend.settings import Settings
 from backend.storage.tables import metadata
 from tests.registration import client_fold
+from tests.storage.given import copied
 
 JSON = dict[str, Any]
 
@@ -181,6 +184,18 @@ async def a_house(*, database_url: str, valkey_url: str, **changed: Any) -> Asyn
         await stack.enter_async_context(_running(run_worker(settings, "interactive"), run_coordinator(settings)))
         house = House(settings, url, await stack.enter_async_context(httpx.AsyncClient(trust_env=False)), recorder)
         yield house
+
+
+@asynccontextmanager
+async def house_of_many_tests(server_url: str, valkey_url: str, template: str, name: str) -> AsyncIterator[House]:
+    """A house on an empty Valkey and a database of its own, that outlives a test; its logs do not: see `House.keep_logs`."""
+    with redis.Redis.from_url(valkey_url) as client:
+        client.flushall()
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("app", "services"):
+            patch.setattr(f"backend.{module}.configure_logs", lambda *_, **__: None)
+        async with copied(server_url, template, name) as url, a_house(database_url=url, valkey_url=valkey_url) as house:
+            yield house
 
 
 @asynccontextmanager

@@ -7,15 +7,13 @@ import base64
 import hashlib
 import hmac
 import io
-import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 import orjson
 import pytest
-import redis
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,40 +21,26 @@ from starlette.routing import Route
 
 from backend.engines import Engine
 from backend.events import EventType
-from backend.logs import configure_logs
 from backend.storage.sealed import EVERY_SEALED
 from backend.storage.vault import Vault
 from backend.webhooks.keeping import MOST_WEBHOOKS
-from tests.registration.house import BANK, CARD, VAULT_KEYS, House, a_house, serving, token
-from tests.storage.given import copied
+from tests.registration.house import BANK, CARD, VAULT_KEYS, House, house_of_many_tests, serving, token
 
 URL = "http://127.0.0.1:1/hook"
 
 
 @pytest.fixture(scope="module")
 async def whole_house(postgres: Engine, valkey: Engine, migrated_template: str) -> AsyncIterator[House]:
-    with redis.Redis.from_url(valkey.url) as client:
-        client.flushall()
-    with pytest.MonkeyPatch.context() as patch:  # the house outlives a test, its logs do not
-        for module in ("app", "services"):
-            patch.setattr(f"backend.{module}.configure_logs", lambda *_, **__: None)
-        database = copied(postgres.url, migrated_template, "of_webhook_endpoints")
-        async with database as url, a_house(database_url=url, valkey_url=valkey.url) as house:
-            yield house
+    async with house_of_many_tests(postgres.url, valkey.url, migrated_template, "of_webhook_endpoints") as house:
+        yield house
 
 
 @pytest.fixture
-def house(whole_house: House) -> Iterator[House]:
+def house(whole_house: House) -> House:
     """What the test makes it log is in `logs`."""
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
-    configure_logs(whole_house.settings, process="house")
     whole_house.logs = io.StringIO()
-    for handler in root.handlers:
-        if type(handler) is logging.StreamHandler:
-            handler.setStream(whole_house.logs)
-    yield whole_house
-    root.handlers[:], root.level = before
+    whole_house.keep_logs()
+    return whole_house
 
 
 @pytest.fixture
