@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from backend.providers.calls import Scope
 from backend.providers.outcomes import Weight
+from backend.providers.traffic import Rollup, Seen
 
 
 class CircuitState(StrEnum):
@@ -51,6 +52,13 @@ class Decision(Struct, frozen=True, kw_only=True):
     ramp_ms: int = 0  # over which a node lets a growing share of calls through a circuit that has closed; 0: all at once
 
 
+class Decisions(Struct, frozen=True):
+    """Decisions of one life of the store: a change as it is published, or the whole state as it is read."""
+
+    lineage: str  # names that life: made with the store's first entry and lost with the last. Epochs are compared within one only
+    decisions: tuple[Decision, ...]
+
+
 class CallEnded(Struct, frozen=True, array_like=True):
     """How one call ended, as far as a circuit cares."""
 
@@ -59,6 +67,8 @@ class CallEnded(Struct, frozen=True, array_like=True):
     weight: Weight
     took_ms: float
     ago_ms: float = 0.0  # before its report was made
+    resting_ms: float | None = None  # the provider said planned maintenance, for so long; 0: not until when. None: it said nothing of it
+    reason: str | None = None  # of `outcomes.CATALOGUE`, or `http_` and three digits; None: it was answered
 
 
 class Report(Struct, frozen=True, kw_only=True):
@@ -68,3 +78,7 @@ class Report(Struct, frozen=True, kw_only=True):
     number: int  # grows by one per report of this node
     calls: tuple[CallEnded, ...]
     dropped: int = 0  # calls that the bounded buffer had no room for
+    rollups: tuple[Rollup, ...] = ()  # increments, of all calls since the last report: those of `calls`, those dropped, those cancelled
+    seen: tuple[Seen, ...] = ()
+    uncounted: int = 0  # calls, or users of calls, that the bounded roll-ups had no room for
+    waited_ms: int = 0  # from its making to this sending of it; all else of one number is always the same
