@@ -149,11 +149,21 @@ class Collecting:
             papers = await self._linking.papers(work.user_id, work.registration_id, work.org_code)
             if papers is None or not papers.progress.is_current(work.run):
                 raise Overtaken
-            grant = await (self._linking.renewed(papers, worn, work.client) if worn else self._connected(work, papers))
+            grant = await self._token(work, papers, worn)
         except BaseException:
             await flight.end()
             raise
         return _Granted(grant, flight)
+
+    async def _token(self, work: Work, papers: Papers, worn: Grant | None) -> Grant:
+        """What to read with. A grant that can no longer be refreshed may take its link along."""
+        tried = worn or papers.usable_grant()
+        try:
+            return await (self._linking.renewed(papers, worn, work.client) if worn else self._connected(work, papers))
+        except ConsentRequired as exc:
+            if tried is not None:
+                await self._lost(work.user_id, work.org_code, tried, exc)
+            raise
 
     async def _settle(self, work: Work, granted: _Granted) -> None:
         """Commits a new token that nothing was recorded with, and lets the next one at the link."""

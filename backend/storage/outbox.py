@@ -113,6 +113,8 @@ class Relay:
 
     async def push(self, user_id: str, entries: Sequence[Entry]) -> None:
         """Appends what was just committed. Never raises: what does not succeed now stays in the outbox for the sweep."""
+        if not entries:
+            return
         if self._published is not None:
             self._published.set()
         try:

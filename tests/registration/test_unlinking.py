@@ -6,6 +6,8 @@ import asyncio
 from datetime import datetime, timedelta
 from typing import Any
 
+import pytest
+
 from backend.clock import KST, SystemClock
 from backend.storage.vault import Vault
 from tests.registration.house import BANK, CARD, VAULT_KEYS, Client, Following, House
@@ -31,6 +33,16 @@ async def told(house: House, org_code: str, since: int, seconds: float = 8) -> l
         while await house.execute("SELECT 1 FROM revocations WHERE org_code = $1", org_code):
             await asyncio.sleep(0.05)
     return [call for call in (await house.calls(org_code))[since:] if call["path"].endswith("/revoke")]
+
+
+async def withdrawn(house: House, client: Client) -> None:
+    """The person ends their consent at the bank itself."""
+    row = (await house.execute("SELECT access_token_sealed FROM links WHERE user_id = $1 AND org_code = $2", client.sub, BANK))[0]
+    token = Vault(VAULT_KEYS).open(row["access_token_sealed"], "links", "access", client.sub, BANK).decode()
+    who = {"org_code": BANK, "client_id": "moa-sandbox-client", "client_secret": "moa-sandbox-secret"}
+    headers = {"x-api-tran-id": "ZVMOA00000M00000000000001"}
+    told = await house.http.post(f"{house.settings.sandbox_url}/{BANK}/oauth/2.0/revoke", data={**who, "token": token}, headers=headers)
+    assert told.json()["rsp_code"] == "00000"
 
 
 def of_links(following: Following) -> list[JSON]:
@@ -149,14 +161,7 @@ async def test_a_consent_that_ended_at_the_provider_is_told_with_what_to_do(hous
 
 async def test_a_withdrawal_at_the_provider_is_told_with_what_to_do_and_forgets_nothing(house: House, anna: Client) -> None:
     following = await linked(anna, BANK)
-    row = (await house.execute("SELECT access_token_sealed FROM links WHERE user_id = $1", anna.sub))[0]
-    token = Vault(VAULT_KEYS).open(row["access_token_sealed"], "links", "access", anna.sub, BANK).decode()
-    who = {"org_code": BANK, "client_id": "moa-sandbox-client", "client_secret": "moa-sandbox-secret"}
-    headers = {"x-api-tran-id": "ZVMOA00000M00000000000001"}
-    withdrawn = await house.http.post(
-        f"{house.settings.sandbox_url}/{BANK}/oauth/2.0/revoke", data={**who, "token": token}, headers=headers
-    )
-    assert withdrawn.json()["rsp_code"] == "00000"
+    await withdrawn(house, anna)
 
     before = await anna.assets()
     assert (await refreshed(following))[BANK]["error"]["code"] == "consent_required"
@@ -165,6 +170,26 @@ async def test_a_withdrawal_at_the_provider_is_told_with_what_to_do_and_forgets_
     assert (await links(anna))[BANK]["status"] == "revoked"
     assert await history(house, anna, BANK) == ["granted", "withdrawn"]
     assert await anna.assets() == before
+
+
+@pytest.mark.parametrize("ends_in", ["90 days", "1 minute"])
+async def test_a_withdrawal_that_is_met_while_a_token_is_renewed_is_told_too(house: House, anna: Client, ends_in: str) -> None:
+    """A token that the provider refuses is renewed after the reading, one that is about to end before it."""
+    await house.provider(BANK, mode="out_of_window")  # gives a token, and nothing to read
+    following = await anna.register(BANK)
+    await following.ended("failed")
+    assert (await links(anna))[BANK]["status"] == "active"
+    await house.provider(BANK, mode="ok")
+    await withdrawn(house, anna)
+    await house.execute("UPDATE links SET access_expires_at = now() + $2::text::interval WHERE user_id = $1", anna.sub, ends_in)
+
+    assert (await anna.http.post(f"{following.path}/retry")).json()["status"] == "collecting"
+    await following.ended("failed", times=2)
+    assert following.status(BANK) == ("failed", "consent_required")
+    await following.heard("link.revoked")
+    assert of_links(following)[0]["data"]["error"]["user_action"] == "sign_again"
+    assert (await links(anna))[BANK]["status"] == "revoked"
+    assert await history(house, anna, BANK) == ["granted", "withdrawn"]
 
 
 async def test_the_end_of_a_consent_is_told_thirty_days_before_and_on_its_day(house: House, anna: Client) -> None:

@@ -105,6 +105,12 @@ async def test_what_is_pushed_is_in_the_feed_and_leaves_the_outbox(world: World)
     assert await world.left() == []
 
 
+async def test_a_push_of_nothing_does_nothing(world: World) -> None:
+    await world.relay.push(ANNA, [])
+    await world.relay.push(ANNA, ())
+    assert await world.left() == []
+
+
 async def test_a_push_that_overtakes_another_sends_what_lies_before_it(world: World) -> None:
     first, second = await world.commit("a"), await world.commit("b")
     await world.relay.push(ANNA, second)
