@@ -7,7 +7,7 @@
         ├── ProviderTimeout          our deadline passed                     retry    theirs
         ├── ProviderInvalidResponse  an answer that is not the standard's    retry    theirs
         ├── ProviderBusy             429: come back later                    retry    ours
-        ├── ProviderResting          50008: planned maintenance              deferred nobody's
+        ├── ProviderResting          50008 planned maintenance; circuit open deferred nobody's, theirs
         ├── ConsentRequired          token or consent is no longer good      sign     the person's
         └── ProviderRefused          any other 4xx                           no       ours
 

@@ -73,6 +73,7 @@ class Settings(BaseSettings):
     )
     signature_ttl: float = Field(default=300.0, gt=0, description="time in which the person must sign")
     call_deadline: float = Field(default=20.0, gt=0, description="total time of one provider call")
+    slow_after: float = Field(default=3.0, gt=0, le=300, description="a call that is answered later counts as slow to its circuit")
     defer_seconds: float = Field(default=15.0, gt=0, description="a resting provider that names no time is tried again after this")
     provider_deadline: float = Field(default=60.0, gt=0, description="total time of one provider's collection")
 

@@ -47,6 +47,7 @@ class Call(Generic[T_co]):
     content_type: str = JSON
     token: str | None = None
     api_type: ApiType | None = None
+    user: str | None = None  # for whom, as roll-ups name them (`traffic.user_key`); never sent. None: for nobody in particular
     repeatable: bool = False  # whether a second one has no further effect: every read, and a refresh
 
     def __repr__(self) -> str:

@@ -48,6 +48,7 @@ class Provider(Struct, frozen=True, kw_only=True):
     max_connections: int = 50
     call_deadline: float | None = None  # seconds; None: the setting
     collection_deadline: float | None = None  # seconds for all calls of one collection; None: the setting `provider_deadline`
+    slow_after: float | None = None  # seconds after which an answer counts as slow to the circuit; None: the setting
     tls: Tls | None = None  # None: no certificate of ours, public authorities
     transfer_windows: tuple[str, ...] = ()  # np_time, "hhmm:hhmm" in KST
 
@@ -62,6 +63,7 @@ class CertificationAuthority(Struct, frozen=True, kw_only=True):
     allow_private: bool = False
     max_connections: int = 50
     call_deadline: float | None = None
+    slow_after: float | None = None
     tls: Tls | None = None
 
 

@@ -161,6 +161,8 @@ def _check(entry: Provider | CertificationAuthority, name: str) -> None:
         raise _Fault(name, "max_connections", "1 to 1000 is needed")
     if entry.call_deadline is not None and not 0 < entry.call_deadline <= 300:
         raise _Fault(name, "call_deadline", "more than 0 and at most 300 seconds are needed")
+    if entry.slow_after is not None and not 0 < entry.slow_after <= 300:
+        raise _Fault(name, "slow_after", "more than 0 and at most 300 seconds are needed")
 
 
 def _check_provider(entry: Provider, name: str) -> None:

@@ -99,6 +99,9 @@ class Failure(StrEnum):
     ENCODED = "encoded"  # a Content-Encoding that we did not ask for
     MALFORMED = "malformed"  # not the JSON that the standard describes
     PAGING = "paging"  # a cursor that comes again, or pages without end
+    CIRCUIT_OPEN = "circuit_open"  # refused here, as the next two: nothing left
+    CIRCUIT_HALF_OPEN = "circuit_half_open"  # one probe is under way, for all
+    CIRCUIT_RAMP = "circuit_ramp"  # it has closed, and lets a growing share through
 
 
 class Fault(StrEnum):
@@ -164,6 +167,7 @@ _OUR_CALL = Outcome(Trouble.REFUSED, Fault.OURS, Weight.OK)
 _TOO_MUCH = Outcome(Trouble.BUSY, Fault.OURS, Weight.IGNORED)
 _BROKEN_DOWN = Outcome(Trouble.UNAVAILABLE, Fault.THEIRS, Weight.FAILURE)
 _NO_CALL = Outcome(Trouble.UNAVAILABLE, Fault.OURS, Weight.IGNORED)  # our directory is wrong: nothing left
+_CIRCUIT = Outcome(Trouble.RESTING, Fault.THEIRS, Weight.IGNORED)
 _UNREADABLE = Outcome(Trouble.INVALID_RESPONSE, Fault.THEIRS, Weight.FAILURE)
 
 # The closed catalogue: every name that `ProviderError.reason` can have, but `http_` and three digits (`_of_status`).
@@ -221,6 +225,9 @@ CATALOGUE: dict[str, Outcome] = {
     Failure.ENCODED: _UNREADABLE,
     Failure.MALFORMED: _UNREADABLE,
     Failure.PAGING: _UNREADABLE,
+    Failure.CIRCUIT_OPEN: _CIRCUIT,
+    Failure.CIRCUIT_HALF_OPEN: _CIRCUIT,
+    Failure.CIRCUIT_RAMP: _CIRCUIT,
 }
 
 _ERRORS: dict[Trouble, type[ProviderError]] = {

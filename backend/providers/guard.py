@@ -1,0 +1,137 @@
+"""Stands before every outside call of this process: lets it through or refuses it by what the fleet decided, and notes how it ended.
+
+In: a call and the attempt to make it (`transport.Guard`). Out: what the attempt gives, or `ProviderResting` without an attempt. pybreaker
+admits and refuses (`mirror.py`); how a call ended is judged here by the catalogue, never by pybreaker's counters. On the road of a call
+nothing is awaited but the attempt, and nothing is asked of the network.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from pybreaker import CircuitBreaker, CircuitBreakerError
+
+from backend.clock import Clock
+from backend.errors import ProviderError, ProviderResting
+from backend.providers import outcomes
+from backend.providers.calls import Call
+from backend.providers.circuits import Decision
+from backend.providers.directory import Directory
+from backend.providers.mirror import Mirror, Mirrors
+from backend.providers.noticing import Noticed, Noticing, Reports
+from backend.providers.transport import Guard
+from backend.settings import Settings
+
+T = TypeVar("T")
+
+
+class Notices(Protocol):
+    """Who hears how calls ended."""
+
+    def notice(self, noticed: Noticed) -> None:
+        """Never waits."""
+        ...
+
+
+class CircuitGuard:
+    """`transport.Guard` by the fleet's circuits."""
+
+    def __init__(self, *, mirrors: Mirrors, notices: Notices, clock: Clock, slow_after: Callable[[str], float]) -> None:
+        """`slow_after(org_code)`: seconds after which an answer counts as slow."""
+        self._mirrors = mirrors
+        self._notices = notices
+        self._clock = clock
+        self._slow_after = slow_after
+
+    async def through(self, org_code: str, call: Call[T], attempt: Callable[[], Awaitable[T]]) -> T:
+        """Raises `ProviderResting` without an attempt while the circuit refuses."""
+        mirror = self._mirrors.of(org_code, call.scope)
+        if not mirror.settled:
+            mirror.settle()
+        return await self._tried(mirror, mirror.breaker, call, attempt)
+
+    def as_probe(self, decision: Decision) -> Guard:
+        """The guard of the one who may probe. `decision`: the half-open state that this probe was granted with; it is applied if newer.
+
+        Calls of that circuit pass through it one at a time, as long as nothing newer was decided; then they are as all others are.
+        Other circuits of the institution stand as they stand.
+        """
+        mirror = self._mirrors.of(decision.circuit.org_code, decision.circuit.scope)
+        mirror.apply(decision)
+        return _Probe(self, mirror, decision.epoch)
+
+    async def _tried(self, mirror: Mirror, breaker: CircuitBreaker, call: Call[T], attempt: Callable[[], Awaitable[T]]) -> T:
+        epoch, began = mirror.epoch, self._clock.monotonic()
+        try:
+            with breaker.calling():
+                answer = await attempt()
+        except CircuitBreakerError:
+            raise ProviderResting(mirror.circuit.org_code, mirror.refusal, retry_at=mirror.comes_back()) from None
+        except ProviderError as error:
+            self._note(mirror, epoch, began, call, error)
+            raise
+        except BaseException:  # cancelled, or a fault of ours: a call was made, and says nothing about the provider
+            took = self._clock.monotonic() - began
+            self._notices.notice(Noticed(mirror.circuit, epoch, None, began, took, call.api_code, call.api_type, None, call.user))
+            raise
+        self._note(mirror, epoch, began, call, None)
+        return answer
+
+    def _note(self, mirror: Mirror, epoch: int, began: float, call: Call[T], error: ProviderError | None) -> None:
+        took = self._clock.monotonic() - began
+        weight = outcomes.weight_of(error, took, self._slow_after(mirror.circuit.org_code))
+        reason = None if error is None else error.reason
+        self._notices.notice(Noticed(mirror.circuit, epoch, weight, began, took, call.api_code, call.api_type, reason, call.user))
+
+
+class _Probe:
+    """`transport.Guard` for one probe."""
+
+    def __init__(self, guard: CircuitGuard, mirror: Mirror, epoch: int) -> None:
+        self._guard = guard
+        self._mirror = mirror
+        self._epoch = epoch
+        self._turn = asyncio.Lock()
+
+    async def through(self, org_code: str, call: Call[T], attempt: Callable[[], Awaitable[T]]) -> T:
+        """Waits for its turn: a job's first lists are called all at once, and only the first of them is to meet a bank that may be ill."""
+        if not self._stands_for(org_code, call):
+            return await self._guard.through(org_code, call, attempt)
+        async with self._turn:
+            if self._stands_for(org_code, call):
+                return await self._guard._tried(self._mirror, self._mirror.trial, call, attempt)  # one class in two
+        return await self._guard.through(org_code, call, attempt)
+
+    def _stands_for(self, org_code: str, call: Call[T]) -> bool:
+        circuit = self._mirror.circuit
+        return (org_code, call.scope, self._epoch) == (circuit.org_code, circuit.scope, self._mirror.epoch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeCircuits:
+    """A process's side of the fleet's circuits."""
+
+    mirrors: Mirrors  # hears decisions
+    noticing: Noticing  # reports
+    guard: CircuitGuard  # of every client
+
+
+@asynccontextmanager
+async def node_circuits(
+    directory: Callable[[], Directory], settings: Settings, clock: Clock, *, reports: Reports
+) -> AsyncIterator[NodeCircuits]:
+    """Reports while the block runs. Give `guard` to `http_clients`, and decisions to `mirrors`."""
+
+    def slow_after(org_code: str) -> float:
+        current = directory()
+        entry = current.provider(org_code) or (current.ca if current.ca.org_code == org_code else None)
+        return settings.slow_after if entry is None or entry.slow_after is None else entry.slow_after
+
+    mirrors = Mirrors(clock)
+    async with Noticing(reports, clock) as noticing:
+        guard = CircuitGuard(mirrors=mirrors, notices=noticing, clock=clock, slow_after=slow_after)
+        yield NodeCircuits(mirrors=mirrors, noticing=noticing, guard=guard)
