@@ -85,7 +85,12 @@ class CircuitGuard:
         took = self._clock.monotonic() - began
         weight = outcomes.weight_of(error, took, self._slow_after(mirror.circuit.org_code))
         reason = None if error is None else error.reason
-        self._notices.notice(Noticed(mirror.circuit, epoch, weight, began, took, call.api_code, call.api_type, reason, call.user))
+        resting = self._resting_ms(error) if isinstance(error, ProviderResting) else None
+        self._notices.notice(Noticed(mirror.circuit, epoch, weight, began, took, call.api_code, call.api_type, reason, call.user, resting))
+
+    def _resting_ms(self, error: ProviderResting) -> float:
+        """Until the end of the maintenance that it announced; 0: it did not say."""
+        return 0.0 if error.retry_at is None else max((error.retry_at - self._clock.now()).total_seconds() * 1000, 0.0)
 
 
 class _Probe:
@@ -103,7 +108,7 @@ class _Probe:
             return await self._guard.through(org_code, call, attempt)
         async with self._turn:
             if self._stands_for(org_code, call):
-                return await self._guard._tried(self._mirror, self._mirror.trial, call, attempt)  # one class in two
+                return await self._guard._tried(self._mirror, self._mirror.trial, call, attempt)
         return await self._guard.through(org_code, call, attempt)
 
     def _stands_for(self, org_code: str, call: Call[T]) -> bool:

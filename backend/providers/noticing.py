@@ -49,6 +49,7 @@ class Noticed(Struct, frozen=True, gc=False):
     api_type: ApiType | None
     reason: str | None  # None: it was answered
     user: str | None  # `traffic.user_key`; None: for nobody in particular
+    resting_ms: float | None = None  # it said planned maintenance, for so long; 0: not until when. None: it said nothing of it
 
 
 class Reports(Protocol):
@@ -207,7 +208,6 @@ class Noticing:
 
 
 def _ended(noticed: Noticed, now: float) -> CallEnded:
-    ago_ms = round((now - noticed.began - noticed.took) * 1000, 1)
-    return CallEnded(
-        noticed.circuit, noticed.epoch, noticed.weight or Weight.IGNORED, round(noticed.took * 1000, 1), ago_ms, noticed.reason
-    )
+    ago_ms, took_ms = round((now - noticed.began - noticed.took) * 1000, 1), round(noticed.took * 1000, 1)
+    weight = noticed.weight or Weight.IGNORED  # those that we ended are not told
+    return CallEnded(noticed.circuit, noticed.epoch, weight, took_ms, ago_ms, noticed.resting_ms, noticed.reason)
