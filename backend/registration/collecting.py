@@ -169,7 +169,10 @@ class Collecting:
         """Commits a new token that nothing was recorded with, and lets the next one at the link."""
         try:
             if granted.unkept:
-                await self._handling.handle(work.user_id, work.registration_id, writes=Writes(links=self._links(work, granted)))
+                writes = Writes(links=self._links(work, granted))
+                handled = await self._handling.handle(work.user_id, work.registration_id, writes=writes)
+                if handled.registration is None:  # the user was erased meanwhile
+                    await self._linking.disown(work.user_id, work.org_code, granted.grant)
         finally:
             await granted.settled()
 

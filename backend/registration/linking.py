@@ -23,7 +23,7 @@ from backend.providers.contract import Person, ProviderClient, Timestamps, Token
 from backend.registration.consenting import Consenting, Drawn
 from backend.registration.decisions import Progress
 from backend.registration.people import People
-from backend.storage import links
+from backend.storage import links, revocations
 from backend.storage.database import Database
 from backend.storage.sealed import ACCESS_TOKEN, REFRESH_TOKEN
 from backend.storage.statements import Row, Values
@@ -31,7 +31,7 @@ from backend.storage.vault import Vault
 
 SPARE = timedelta(minutes=5)  # a token that ends sooner is refreshed before it is used
 
-ACTIVE = "active"
+ACTIVE, REVOKED = "active", "revoked"
 MOST_AT_ONCE = 100  # papers that are read by one statement
 
 
@@ -43,6 +43,7 @@ class Grant(Struct, frozen=True, kw_only=True):
     consent_ends_on: date
     consented_at: datetime  # when the consent was drawn up
     fresh: bool = False  # whether the provider has just given it, and the link's row does not hold it yet
+    begins_anew: bool = False  # whether the link was revoked before it was asked for: if that happened since, it is not kept
 
     def read(self, org_code: str, timestamps: Timestamps) -> Values:
         """That everything was read with it, as the link's row is to hold it."""
@@ -64,6 +65,7 @@ class Papers(Struct, frozen=True):
     person: Person
     drawn: Drawn | None  # None: nothing was signed in this registration, or it has ended
     grant: Grant | None  # None: there is no active link
+    was_revoked: bool = False
 
     def usable_grant(self) -> Grant | None:
         """The link's token, unless this registration brings a later consent: then the provider is to have that."""
@@ -100,6 +102,7 @@ class Linking:
             person=self._people.opened(user_id, row["person_sealed"]),
             drawn=self._consenting.drawn(user_id, registration_id, org_code, row) if row["tx_id"] else None,
             grant=self._opened(user_id, org_code, row) if active else None,
+            was_revoked=row["link_status"] == REVOKED,
         )
 
     async def _read(self, asked: Sequence[links.Asked]) -> list[tuple[date, Row | None]]:
@@ -139,6 +142,7 @@ class Linking:
         if grant.fresh:
             link = self.kept(user_id, org_code, grant)
             if not await self._database.single(lambda connection: links.renew(connection, user_id, link)):
+                await self.disown(user_id, org_code, grant)
                 raise ConsentRequired(org_code, "the link ended")
         return grant
 
@@ -154,7 +158,14 @@ class Linking:
         tokens = await client.request_token(papers.person, signed, self._clock.now())
         failpoints.reached(Failpoint.TOKEN_ANSWERED)
         drawn_up_at = papers.drawn.drawn_up_at
-        return Grant(tokens=tokens, consent_tx_id=signed.tx_id, consent_ends_on=signed.ends_on, consented_at=drawn_up_at, fresh=True)
+        return Grant(
+            tokens=tokens,
+            consent_tx_id=signed.tx_id,
+            consent_ends_on=signed.ends_on,
+            consented_at=drawn_up_at,
+            fresh=True,
+            begins_anew=papers.was_revoked,
+        )
 
     async def _refreshed(self, grant: Grant, client: ProviderClient) -> Grant:
         tokens = await client.refresh_token(grant.tokens, self._clock.now())
@@ -175,7 +186,13 @@ class Linking:
             "refresh_expires_at": tokens.refresh_expires_at,
             "scope": tokens.scope,
             "updated_at": now,
+            "begins_anew": grant.begins_anew,
         }
+
+    async def disown(self, user_id: str, org_code: str, grant: Grant) -> None:
+        """The provider is to end a fresh grant that no link can hold any more. Call it in the link's flight."""
+        sealed, now = self._vault.seal(grant.tokens.access_token.encode(), *ACCESS_TOKEN.row(user_id, org_code)), self._clock.now()
+        await self._database.single(lambda connection: revocations.owe(connection, user_id, org_code, sealed, now))
 
     def _opened(self, user_id: str, org_code: str, row: Row) -> Grant:
         tokens = TokenPair(

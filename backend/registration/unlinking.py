@@ -24,7 +24,7 @@ from backend.registration.decisions import Fail
 from backend.registration.flights import SingleFlight
 from backend.registration.handling import Handling
 from backend.registration.jobs import revoke_job
-from backend.registration.linking import ACTIVE, Grant
+from backend.registration.linking import ACTIVE, REVOKED, Grant
 from backend.storage import links, registrations, revocations, users
 from backend.storage.database import Database
 from backend.storage.links import End
@@ -33,7 +33,7 @@ from backend.storage.sealed import REVOKED_TOKEN
 from backend.storage.statements import Connection, Row
 from backend.storage.vault import Vault
 
-EXPIRED, REVOKED = "consent_expired", "revoked"
+EXPIRED = "consent_expired"
 TOLD_FOR = timedelta(days=7)  # so long a provider is told that a link has ended
 IDLE = timedelta(seconds=2)  # younger work is in somebody's hands
 MOST = 200  # per sweep; the oldest first
@@ -97,7 +97,10 @@ class Links:
         return [link_view(row, self._directory(), self._clock.now()) for row in rows]
 
     async def revoke(self, user_id: str, org_code: str) -> LinkView:
-        """Ends the link and erases what was read by it. Raises `Refused` when there never was one."""
+        """Ends the link and erases what was read by it. Raises `Refused`, and changes nothing, when there never was one."""
+        async with self._database.reading() as connection:
+            if await links.held(connection, user_id, org_code) is None:
+                raise Refused(Problem.NOT_FOUND)
         await self._stop_collecting(user_id, org_code)
         now = self._clock.now()
 
@@ -153,7 +156,8 @@ class Unlinking:
     async def revoke(self, user_id: str, org_code: str) -> None:
         """Tells the provider that a link has ended. Raises `Postponed` while it cannot be told."""
         async with await self._flights.begin(user_id, org_code):
-            owed = await self._owed(user_id, org_code)
+            async with self._database.reading() as connection:
+                owed = await revocations.find(connection, user_id, org_code)
             if owed is None:
                 return
             now = self._clock.now()
@@ -169,23 +173,6 @@ class Unlinking:
                 log.warning("revoke.given_up", org_code=org_code, reason=exc.reason)
             await self._database.transaction(lambda connection: revocations.done(connection, user_id, org_code, owed["created_at"]))
 
-    async def _owed(self, user_id: str, org_code: str) -> Row | None:
-        """What the provider is to be told. A token that was on its way while the person revoked has made the link again: it ends, too."""
-        async with self._database.reading() as connection:
-            owed = await revocations.find(connection, user_id, org_code)
-            link = await links.held(connection, user_id, org_code)
-        if owed is None or link is None or link["status"] != ACTIVE or link["consented_at"] >= owed["created_at"]:
-            return owed
-
-        async def deed(connection: Connection) -> Sequence[Entry]:
-            await users.lock(connection, user_id)
-            return await _revoked(connection, user_id, org_code, self._clock.now(), before=owed["created_at"])
-
-        if entries := await self._database.transaction(deed):
-            await self._relay.push(user_id, entries)
-        async with self._database.reading() as connection:
-            return await revocations.find(connection, user_id, org_code)
-
 
 def _next_try(since: datetime, named: datetime | None, now: datetime) -> datetime:
     """The longer it lasts, the longer the wait."""
@@ -193,11 +180,9 @@ def _next_try(since: datetime, named: datetime | None, now: datetime) -> datetim
     return max(named or now, now + min(max((now - since) / 4, shortest), longest))
 
 
-async def _revoked(
-    connection: Connection, user_id: str, org_code: str, now: datetime, *, before: datetime | None = None
-) -> Sequence[Entry]:
-    """The person's wish: the link ends, and nothing that was read by it stays. `before`: only if its consent is older."""
-    how = End(status=REVOKED, happened="revoked", from_status=(ACTIVE, EXPIRED), consented_before=before, is_owed=True)
+async def _revoked(connection: Connection, user_id: str, org_code: str, now: datetime) -> Sequence[Entry]:
+    """The person's wish: the link ends, and nothing that was read by it stays."""
+    how = End(status=REVOKED, happened="revoked", from_status=(ACTIVE, EXPIRED), is_owed=True)
     entries = await _ended(connection, user_id, org_code, how, now)
     if entries:
         await links.erase_data(connection, user_id, org_code)

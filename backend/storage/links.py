@@ -50,7 +50,6 @@ _END = statement(
       FROM links was
       WHERE links.user_id = :user_id AND links.org_code = :org_code AND links.status = ANY(CAST(:from_status AS text[]))
         AND (CAST(:consent_tx_id AS text) IS NULL OR links.consent_tx_id = :consent_tx_id)
-        AND (CAST(:before AS timestamptz) IS NULL OR links.consented_at < :before)
         AND was.user_id = links.user_id AND was.org_code = links.org_code
       RETURNING links.consent_tx_id, links.consent_ends_on, was.access_token_sealed),
     noted AS (
@@ -69,10 +68,20 @@ _NOTE_END = statement("UPDATE links SET notice_on = consent_ends_on WHERE user_i
 _ERASE_ASSETS = statement("DELETE FROM assets WHERE user_id = :user_id AND org_code = :org_code")
 _ERASE_SIGNED = statement("DELETE FROM consents WHERE user_id = :user_id AND org_code = :org_code AND signed_sealed IS NOT NULL")
 # Steps of a statement. Every step sees the rows as they were before it, so the history sees the consent that is about to be replaced.
-LINKED = """given AS (
-    SELECT link.* FROM numbered, jsonb_to_recordset(CAST(:links AS jsonb)) AS link(org_code text, status text, consent_tx_id text,
+# A token that was on its way while the person revoked does not bring the link back: the provider is told to end it, too.
+LINKED = """offered AS (
+    SELECT link.*, coalesce(known.status = 'revoked' AND NOT link.begins_anew, false) AS is_late
+    FROM numbered, jsonb_to_recordset(CAST(:links AS jsonb)) AS link(org_code text, status text, consent_tx_id text,
       consent_ends_on date, consented_at timestamptz, access_token_sealed bytea, access_expires_at timestamptz,
-      refresh_token_sealed bytea, refresh_expires_at timestamptz, scope text, updated_at timestamptz)),
+      refresh_token_sealed bytea, refresh_expires_at timestamptz, scope text, updated_at timestamptz, begins_anew boolean)
+    LEFT JOIN links known ON known.user_id = :user_id AND known.org_code = link.org_code),
+  given AS (
+    SELECT org_code, status, consent_tx_id, consent_ends_on, consented_at, access_token_sealed, access_expires_at,
+      refresh_token_sealed, refresh_expires_at, scope, updated_at FROM offered WHERE NOT is_late),
+  disowned AS (
+    INSERT INTO revocations (user_id, org_code, token_sealed, created_at)
+    SELECT :user_id, org_code, access_token_sealed, updated_at FROM offered WHERE is_late
+    ON CONFLICT (user_id, org_code) DO UPDATE SET token_sealed = excluded.token_sealed, created_at = excluded.created_at),
   granted AS (
     INSERT INTO consent_history (user_id, org_code, tx_id, happened, ends_on, at)
     SELECT :user_id, given.org_code, given.consent_tx_id, 'granted', given.consent_ends_on, given.updated_at
@@ -154,13 +163,12 @@ async def is_active(connection: Connection, user_id: str, org_code: str, *, cons
 
 
 class End(Struct, frozen=True, kw_only=True):
-    """How a link ends, and which: `consent_tx_id`, `consented_before` None: whatever consent it was given for."""
+    """How a link ends, and which: `consent_tx_id` None: whatever consent it was given for."""
 
     status: str  # that it has from now on
     happened: str  # as the consent history tells it
     from_status: tuple[str, ...] = ("active",)
     consent_tx_id: str | None = None
-    consented_before: datetime | None = None
     is_owed: bool = False  # whether the provider is still to be told
 
 
@@ -178,7 +186,6 @@ async def end(connection: Connection, user_id: str, org_code: str, how: End, now
         "happened": how.happened,
         "from_status": list(how.from_status),
         "consent_tx_id": how.consent_tx_id,
-        "before": how.consented_before,
         "is_owed": how.is_owed,
         "now": now,
     }

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from backend.clock import KST, SystemClock
 from backend.storage.vault import Vault
 from tests.registration.house import BANK, CARD, VAULT_KEYS, Client, Following, House
+from tests.registration.test_forgetting import rows_of
 from tests.registration.test_refreshing import forget, linked, refreshed
 
 JSON = dict[str, Any]
+T = TypeVar("T")
 
 
 async def links(client: Client) -> dict[str, JSON]:
@@ -98,18 +102,76 @@ async def test_a_provider_that_is_down_is_told_later(house: House, anna: Client)
     assert "00000" in [call["rsp_code"] for call in await told(house, BANK, asked)]
 
 
-async def test_a_token_that_comes_after_the_revocation_ends_too(house: House, anna: Client) -> None:
+@asynccontextmanager
+async def while_a_token_is_given(house: House, doing: Coroutine[Any, Any, T], grant_type: bytes) -> AsyncIterator[asyncio.Task[T]]:
+    """What is done makes us ask the bank for a token in this way; the block runs while the bank has not answered yet."""
+    heard = house.recorder.bodies = []
+    await house.provider(BANK, mode="slow", latency_ms={"p50": 300, "p99": 350})
+    task = asyncio.create_task(doing)
+    try:
+        async with asyncio.timeout(5):
+            while not any(b"grant_type=" + grant_type in body for body in heard):
+                await asyncio.sleep(0.005)
+        yield task
+    finally:
+        house.recorder.bodies = None
+        await house.provider(BANK, mode="ok")
+
+
+async def is_dead(house: House, since: int) -> bool:
+    """Whether the bank was told to end the very token that it gave last: one that it had dropped before is answered 99999."""
+    async with asyncio.timeout(8):
+        while True:
+            calls = [call for call in (await house.calls(BANK))[since:] if "/oauth/" in call["path"]]
+            given = [place for place, call in enumerate(calls) if call["path"].endswith("/token") and call["status"] == 200]
+            if given and any(call.get("rsp_code") == "00000" for call in calls[given[-1] + 1 :]):
+                return True
+            await asyncio.sleep(0.05)
+
+
+async def test_a_token_that_is_given_while_its_link_is_revoked_ends_too(house: House, anna: Client) -> None:
     following = await linked(anna, BANK)
-    before = (await house.execute("SELECT access_token_sealed FROM links WHERE user_id = $1", anna.sub))[0]
-    await house.provider(BANK, mode="maintenance")  # the revocation waits for the next try of its job
     asked = len(await house.calls(BANK))
-    assert (await anna.http.delete(f"/v1/links/{BANK}")).status_code == 202
-    again = "UPDATE links SET status = 'active', access_token_sealed = $2 WHERE user_id = $1"
-    await house.execute(again, anna.sub, before["access_token_sealed"])
-    await house.provider(BANK, mode="ok")
-    assert "00000" in [call["rsp_code"] for call in await told(house, BANK, asked)]
-    await following.heard("link.revoked", times=2)
+    async with while_a_token_is_given(house, anna.register(BANK), b"password") as again:
+        assert (await anna.http.delete(f"/v1/links/{BANK}")).status_code == 202
+    assert await is_dead(house, asked)
+    await (await again).ended("failed")
+    await following.heard("registration.completed failed")
+    assert [event["type"] for event in of_links(following)] == ["link.revoked"]
     assert (await links(anna))[BANK]["status"] == "revoked"
+    assert await history(house, anna, BANK) == ["granted", "revoked"]
+    assert await anna.assets() == []
+
+
+async def test_a_token_that_is_renewed_while_its_link_is_revoked_ends_too(house: House, anna: Client) -> None:
+    following = await linked(anna, BANK)
+    await house.execute("UPDATE links SET access_expires_at = now() + interval '1 minute' WHERE user_id = $1", anna.sub)
+    asked = len(await house.calls(BANK))
+    async with while_a_token_is_given(house, refreshed(following, BANK), b"refresh_token") as refreshing:
+        assert (await anna.http.delete(f"/v1/links/{BANK}")).status_code == 202
+    assert (await refreshing)[BANK]["error"]["code"] == "consent_required"
+    assert await is_dead(house, asked)
+    assert await history(house, anna, BANK) == ["granted", "revoked"]
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_token_that_is_given_while_its_user_is_erased_ends_too(house: House, anna: Client, known: bool) -> None:
+    if known:
+        await linked(anna, BANK)
+    asked = len(await house.calls(BANK))
+    async with while_a_token_is_given(house, anna.register(BANK), b"password") as registering:
+        assert (await anna.http.delete("/v1/me")).status_code == 202
+    await registering
+    assert await is_dead(house, asked)
+    assert not set(await rows_of(house, anna.sub)) - {"consent_history", "revocations"}
+
+
+async def test_what_cannot_be_revoked_disturbs_nothing(house: House, anna: Client) -> None:
+    """There is no link before the first token: a registration that is under way is cancelled, not revoked."""
+    async with while_a_token_is_given(house, anna.register(BANK), b"password") as registering:
+        assert (await anna.http.delete(f"/v1/links/{BANK}")).status_code == 404
+    await (await registering).ended("completed")
+    assert (await links(anna))[BANK]["status"] == "active"
 
 
 async def test_what_is_still_being_read_ends_with_its_link(house: House, anna: Client) -> None:
