@@ -189,7 +189,7 @@ class ProviderError(MoaError):
     TROUBLE: ClassVar[Trouble]
 
     def __init__(self, org_code: str, reason: str = "", *, retry_at: datetime | None = None) -> None:
-        super().__init__(f"{org_code}: {self.TROUBLE.value}" + (f" ({reason})" if reason else ""))
+        super().__init__(f"{org_code}: {self.TROUBLE} ({reason})" if reason else f"{org_code}: {self.TROUBLE}")
         self.org_code = org_code
         self.reason = reason
         self.retry_at = retry_at  # when the provider said it may be called again; None: it did not say

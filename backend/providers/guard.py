@@ -8,12 +8,12 @@ nothing is awaited but the attempt, and nothing is asked of the network.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from pybreaker import CircuitBreaker, CircuitBreakerError
+from pybreaker import STATE_OPEN, CircuitBreaker, CircuitBreakerError
 
 from backend.clock import Clock
 from backend.errors import ProviderError, ProviderResting
@@ -47,12 +47,10 @@ class CircuitGuard:
         self._clock = clock
         self._slow_after = slow_after
 
-    async def through(self, org_code: str, call: Call[T], attempt: Callable[[], Awaitable[T]]) -> T:
+    def through(self, org_code: str, call: Call[T], attempt: Callable[[], Awaitable[T]]) -> Coroutine[Any, Any, T]:
         """Raises `ProviderResting` without an attempt while the circuit refuses."""
         mirror = self._mirrors.of(org_code, call.scope)
-        if not mirror.settled:
-            mirror.settle()
-        return await self._tried(mirror, mirror.breaker, call, attempt)
+        return self.tried(mirror, mirror.breaker, call, attempt)
 
     def as_probe(self, decision: Decision) -> Guard:
         """The guard of the one who may probe. `decision`: the half-open state that this probe was granted with; it is applied if newer.
@@ -64,13 +62,18 @@ class CircuitGuard:
         mirror.apply(decision)
         return _Probe(self, mirror, decision.epoch)
 
-    async def _tried(self, mirror: Mirror, breaker: CircuitBreaker, call: Call[T], attempt: Callable[[], Awaitable[T]]) -> T:
+    async def tried(self, mirror: Mirror, breaker: CircuitBreaker, call: Call[T], attempt: Callable[[], Awaitable[T]]) -> T:
+        """As `through`, by the mirror's `breaker` or its `trial`."""
         epoch, began = mirror.epoch, self._clock.monotonic()
         try:
+            if not mirror.settled:
+                mirror.settle(began)
+                if mirror.state == STATE_OPEN:
+                    breaker.call(_never)  # refuses as the block below would, without the third of a refusal that entering one costs
             with breaker.calling():
                 answer = await attempt()
         except CircuitBreakerError:
-            raise ProviderResting(mirror.circuit.org_code, mirror.refusal, retry_at=mirror.comes_back()) from None
+            raise ProviderResting(mirror.circuit.org_code, mirror.refusal, retry_at=mirror.comes_back(began)) from None
         except ProviderError as error:
             self._note(mirror, epoch, began, call, error)
             raise
@@ -93,6 +96,10 @@ class CircuitGuard:
         return 0.0 if error.retry_at is None else max((error.retry_at - self._clock.now()).total_seconds() * 1000, 0.0)
 
 
+def _never() -> None:
+    """What an open circuit is asked to call."""
+
+
 class _Probe:
     """`transport.Guard` for one probe."""
 
@@ -108,7 +115,7 @@ class _Probe:
             return await self._guard.through(org_code, call, attempt)
         async with self._turn:
             if self._stands_for(org_code, call):
-                return await self._guard._tried(self._mirror, self._mirror.trial, call, attempt)
+                return await self._guard.tried(self._mirror, self._mirror.trial, call, attempt)
         return await self._guard.through(org_code, call, attempt)
 
     def _stands_for(self, org_code: str, call: Call[T]) -> bool:

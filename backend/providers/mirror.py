@@ -30,11 +30,17 @@ from backend.providers.circuits import Circuit, CircuitState, Decision, Decision
 from backend.providers.outcomes import Failure
 
 FIRST_SHARE = 0.05  # of the calls, that a circuit lets through when it has just closed
-SPREAD = 2.0  # seconds after a circuit may be tried, over which those come back who were refused: any moment is as likely
+SPREAD = 2.0  # seconds after a circuit may be tried, over which those come back who were refused
+MOMENTS = 16  # of that time, each as likely
 ORPHANED = 60.0  # seconds for which a decision is believed whose store was lost, and which had no end of its own
 
 _NEVER = math.inf
 _NAMES = {CircuitState.CLOSED: STATE_CLOSED, CircuitState.OPEN: STATE_OPEN, CircuitState.HALF_OPEN: STATE_HALF_OPEN}
+_REFUSALS = {
+    CircuitState.CLOSED: Failure.CIRCUIT_RAMP,
+    CircuitState.OPEN: Failure.CIRCUIT_OPEN,
+    CircuitState.HALF_OPEN: Failure.CIRCUIT_HALF_OPEN,
+}
 # pybreaker tries for itself once `reset_timeout` has passed since then. With None or a past moment, and writes that are ignored, it would
 # ask itself again for ever; to the last moment that there is it could not add its timeout.
 _OPENED_AT = datetime(9000, 1, 1, tzinfo=UTC)
@@ -50,6 +56,7 @@ class Mirror(CircuitBreakerStorage):
         self.epoch = 0  # of the decision that stands; 0: nothing was heard
         self.decision: Decision | None = None  # None: nothing was heard, or what was heard is over
         self.settled = True  # closed, without a ramp: nothing changes by itself
+        self.refusal = Failure.CIRCUIT_RAMP  # why a call was refused just now
         self._clock = clock
         self._draw = draw
         self._standing = CircuitState.CLOSED
@@ -58,8 +65,9 @@ class Mirror(CircuitBreakerStorage):
         self._expires = _NEVER
         self._ramp = 0.0  # seconds; 0: none, or over
         self._retry = -_NEVER
-        self._retry_at: datetime | None = None  # the same moment, as the callers' clock has it
-        self.breaker = _breaker(self, _Gate(self))
+        self._moments: tuple[datetime, ...] = ()  # to come back at, from the same moment on; none: the decision does not say
+        self._gate = _Gate(self)
+        self.breaker = _breaker(self)
         self.trial = _breaker(self)  # for the one probe, which the fleet's lease has admitted: the same circuit without the gate
 
     # What pybreaker asks.
@@ -94,15 +102,16 @@ class Mirror(CircuitBreakerStorage):
         """Takes a newer decision; False: it was not newer."""
         if decision.epoch <= self.epoch:
             return False
+        now = self._clock.monotonic()
         self.epoch = decision.epoch
         self.decision = decision
-        self._stand(decision.state, self._clock.monotonic(), decision.ramp_ms / 1000)
-        self._expires = self._moment(decision.expires_in_ms)
-        self._retry = -_NEVER
-        self._retry_at = None
+        self._stand(decision.state, now, decision.ramp_ms / 1000)
+        self._expires = _NEVER if decision.expires_in_ms is None else now + decision.expires_in_ms / 1000
+        self._retry, self._moments = -_NEVER, ()
         if decision.retry_in_ms is not None:
-            self._retry = self._moment(decision.retry_in_ms)
-            self._retry_at = self._clock.now() + timedelta(milliseconds=decision.retry_in_ms)
+            self._retry = now + decision.retry_in_ms / 1000
+            first = self._clock.now() + timedelta(milliseconds=decision.retry_in_ms)
+            self._moments = tuple(first + timedelta(seconds=SPREAD * part / MOMENTS) for part in range(MOMENTS))
         return True
 
     def orphan(self) -> None:
@@ -116,63 +125,53 @@ class Mirror(CircuitBreakerStorage):
     @property
     def standing(self) -> CircuitState:
         """The state at this moment."""
-        self.settle()
+        self.settle(self._clock.monotonic())
         return self._standing
 
-    def settle(self) -> None:
-        """Lets end what has ended: a decision of which nothing more was heard in its time, a ramp."""
-        if self.settled:
-            return
-        now = self._clock.monotonic()
+    def settle(self, now: float) -> None:
+        """Lets end what has ended: a decision of which nothing more was heard in its time, a ramp. For every call that is not `settled`."""
         if self._standing is not CircuitState.CLOSED and now >= self._expires:
             self._stand(CircuitState.CLOSED, self._expires, self._ramp)
             self.decision = None
         if self._standing is CircuitState.CLOSED and now >= self._since + self._ramp:
-            self.settled = True
             self._ramp = 0.0
+            self._settle(True)
 
     def admits(self) -> bool:
         """Whether the gate lets a call through that is no probe. Draws, while a ramp lasts."""
         if self._standing is CircuitState.CLOSED:
-            return self.settled or self._draw() < self._share(self._clock.monotonic())
+            return self._draw() < self._share(self._clock.monotonic())
         return False
 
-    @property
-    def refusal(self) -> Failure:
-        """Why a call was refused just now."""
-        match self._standing:
-            case CircuitState.OPEN:
-                return Failure.CIRCUIT_OPEN
-            case CircuitState.HALF_OPEN:
-                return Failure.CIRCUIT_HALF_OPEN
-            case CircuitState.CLOSED:
-                return Failure.CIRCUIT_RAMP
-
-    def comes_back(self) -> datetime | None:
-        """When one that was refused should come again, each at a moment of its own; None: the decision does not say."""
-        if self._standing is CircuitState.CLOSED:
-            left = max(self._since + self._ramp - self._clock.monotonic(), 0.0)
-            return self._clock.now() + timedelta(seconds=left * (1 - self._draw()))
-        if self._standing is CircuitState.OPEN and self._retry_at is None:
+    def comes_back(self, now: float) -> datetime | None:
+        """When one that was refused just now should come again, spread out; None: the decision does not say."""
+        if now < self._retry:
+            return self._moments[int(self._draw() * MOMENTS)]
+        if self._standing is CircuitState.OPEN and not self._moments:
             return None
-        after = timedelta(seconds=SPREAD * self._draw())
-        if self._retry_at is not None and self._clock.monotonic() < self._retry:
-            return self._retry_at + after
-        return self._clock.now() + timedelta(seconds=SPREAD) + after  # the probe is under way, or should be
+        if self._standing is CircuitState.CLOSED:
+            after = max(self._since + self._ramp - now, 0.0) * (1 - self._draw())
+        else:  # the probe is under way, or should be
+            after = SPREAD * (1 + self._draw())
+        return self._clock.now() + timedelta(seconds=after)
 
     def _stand(self, state: CircuitState, since: float, ramp: float) -> None:
         self._standing = state
         self._name_of_state = _NAMES[state]
+        self.refusal = _REFUSALS[state]
         self._since = since
         self._ramp = ramp
-        self.settled = state is CircuitState.CLOSED and ramp <= 0
+        self._settle(state is CircuitState.CLOSED and ramp <= 0)
+
+    def _settle(self, settled: bool) -> None:
+        """A gate through which all pass costs each of them a tenth of the guard's time, so it stands only where somebody may not."""
+        if settled != self.settled:
+            self.settled = settled
+            (self.breaker.remove_listener if settled else self.breaker.add_listener)(self._gate)
 
     def _share(self, now: float) -> float:
         """Of the calls, that a ramp lets through."""
         return FIRST_SHARE + (1 - FIRST_SHARE) * (now - self._since) / self._ramp
-
-    def _moment(self, after_ms: int | None) -> float:
-        return _NEVER if after_ms is None else self._clock.monotonic() + after_ms / 1000
 
 
 class _Gate(CircuitBreakerListener):
@@ -182,13 +181,13 @@ class _Gate(CircuitBreakerListener):
         self._mirror = mirror
 
     def before_call(self, cb: CircuitBreaker, func: Callable[..., Any], *args: Any, **kwargs: Any) -> None:  # noqa: ARG002  # pybreaker's
-        if not self._mirror.settled and not self._mirror.admits():
+        if not self._mirror.admits():
             raise CircuitBreakerError("refused by the gate")
 
 
-def _breaker(mirror: Mirror, *listeners: CircuitBreakerListener) -> CircuitBreaker:
+def _breaker(mirror: Mirror) -> CircuitBreaker:
     """`exclude` is empty since pybreaker counts what is excluded as success; tripping raises no error of its own."""
-    return CircuitBreaker(exclude=[], listeners=listeners, state_storage=mirror, name=mirror.name, throw_new_error_on_trip=False)
+    return CircuitBreaker(exclude=[], state_storage=mirror, name=mirror.name, throw_new_error_on_trip=False)
 
 
 class Mirrors:
