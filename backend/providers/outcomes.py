@@ -92,7 +92,7 @@ class Failure(StrEnum):
     PEER = "peer"  # a good certificate with another SERIALNUMBER than the directory's
     RESET = "reset"
     DEADLINE = "deadline"
-    CUT = "cut"  # the caller's time ran out before the call's own did: another call may have used it up
+    CUT = "cut"  # the call had not its whole time at the provider: the caller had less, or it stood in line for a connection of ours
     NOT_HTTP = "not_http"
     TRUNCATED = "truncated"
     OVERSIZE = "oversize"

@@ -27,7 +27,7 @@ from backend.providers.ids import Serials, tran_id
 from backend.providers.outcomes import Failure
 from backend.providers.payloads import Malformed, code_of
 from backend.providers.retrying import Budget
-from backend.providers.wire import HEADERS, WIRE_ERRORS, ConnectionLost, failure_of
+from backend.providers.wire import HEADERS, WIRE_ERRORS, ConnectionLost, failure_of, stood_in_line
 
 MAX_BODY_BYTES = 1024 * 1024
 
@@ -99,7 +99,8 @@ class Transport:
     async def call(self, call: Call[T], *, within: float | None = None) -> T:
         """Raises `ProviderError`. `within`: seconds left to the caller, if that is less than the call's own deadline.
 
-        A call that ends because the caller had less time is no sign of the provider's health (`Failure.CUT`).
+        A call that ends because the caller had less time, or because it waited for a connection of ours for more than half of its time,
+        is no sign of the provider's health (`Failure.CUT`).
         """
         seconds = self._deadline if within is None else min(within, self._deadline)
         ends = self._clock.monotonic() + seconds
@@ -168,7 +169,8 @@ class Transport:
                         raise
                 return await self._send(call, trace)
         except TimeoutError:
-            raise outcomes.failed(self.org_code, Failure.DEADLINE if seconds >= self._deadline else Failure.CUT) from None
+            had_its_time = seconds >= self._deadline and stood_in_line() <= self._deadline / 2
+            raise outcomes.failed(self.org_code, Failure.DEADLINE if had_its_time else Failure.CUT) from None
         except WIRE_ERRORS as exc:
             raise outcomes.failed(self.org_code, failure_of(exc)) from None
 

@@ -3,14 +3,17 @@
 Out goes an `httpx.AsyncBaseTransport`: requests in, responses out, and nothing of what `httpx.AsyncClient` does around them (cookies,
 redirects, authentication, proxies of the environment), since none of it is wanted and it costs as much as the call. It never holds more
 than `max_connections`. Names that resolve into a private network are refused unless the entry allows it.
-Here, and nowhere else, exceptions of httpx and aiohttp are read: `failure_of` turns them into a `Failure`.
+Here, and nowhere else, exceptions of httpx and aiohttp are read: `failure_of` turns them into a `Failure`. How long a request stood in
+line for one of our own connections is told by `stood_in_line`: that is no time of the institution's.
 """
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 from contextvars import ContextVar
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -88,7 +91,7 @@ def open_wire(entry: Provider | CertificationAuthority) -> httpx.AsyncBaseTransp
             max_headers=MAX_HEADERS,
             cookie_jar=aiohttp.DummyCookieJar(),
             middlewares=(_never_twice,),
-            trace_configs=[_reuse_trace()],
+            trace_configs=[_traces()],
         )
 
     return AiohttpTransport(verify=tls, client=session)
@@ -101,6 +104,12 @@ def failure_of(exc: BaseException) -> Failure:
         if any(isinstance(cause, kinds) for cause in causes):
             return failure
     return Failure.NOT_HTTP
+
+
+def stood_in_line() -> float:
+    """Seconds that this task's last request has waited for one of our connections to be free, before anything of it left."""
+    line = _line.get()
+    return line.waited + (0.0 if line.since is None else _now() - line.since)
 
 
 class KnownPeers(aiohttp.TCPConnector):
@@ -171,12 +180,22 @@ def _causes(exc: BaseException) -> list[BaseException]:
     return causes
 
 
+@dataclass(slots=True)
+class _Line:
+    """One request's wait for a connection."""
+
+    since: float | None = None  # it stands in line since then; None: it does not
+    waited: float = 0.0
+
+
 _reused: ContextVar[bool] = ContextVar("connection was kept alive", default=False)
+_line: ContextVar[_Line] = ContextVar("wait for a connection", default=_Line())  # noqa: B039  # never written to: each request has its own
 
 
 async def _never_twice(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
     """aiohttp repeats a GET by itself, on fresh connections too. Whether a call is repeated is for `Transport` to say."""
     _reused.set(False)
+    _line.set(_Line())
     try:
         return await handler(request)
     except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError):
@@ -192,7 +211,22 @@ async def _connection_reused(_session: ClientSession, _context: SimpleNamespace,
     _reused.set(True)
 
 
-def _reuse_trace() -> aiohttp.TraceConfig:
+async def _line_joined(_session: ClientSession, _context: SimpleNamespace, _params: aiohttp.TraceConnectionQueuedStartParams) -> None:
+    _line.get().since = _now()
+
+
+async def _line_left(_session: ClientSession, _context: SimpleNamespace, _params: aiohttp.TraceConnectionQueuedEndParams) -> None:
+    line = _line.get()
+    line.since, line.waited = None, stood_in_line()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _traces() -> aiohttp.TraceConfig:
     trace = aiohttp.TraceConfig()
     trace.on_connection_reuseconn.append(_connection_reused)
+    trace.on_connection_queued_start.append(_line_joined)
+    trace.on_connection_queued_end.append(_line_left)
     return trace
