@@ -36,6 +36,7 @@ from backend.providers.ids import SERIAL_SPAN, Serials
 from backend.providers.outcomes import Failure
 from backend.providers.tls import TlsFault
 from backend.providers.tokens import Credentials
+from backend.providers.traffic import user_key
 from backend.providers.transport import Guard, Repeats, Transport
 from backend.providers.wire import open_wire
 from backend.settings import Settings
@@ -66,6 +67,7 @@ class ProviderClients:
         self._clock = clock
         self._guard = guard
         self._serials = Serials(secrets.randbelow(SERIAL_SPAN))
+        self._user_secret = traffic_secret(settings)
         self._opened: dict[str, _Opened] = {}
         self._followed = directory()
         self._retired: list[tuple[float, _Opened]] = []  # from when on nobody holds it
@@ -79,8 +81,15 @@ class ProviderClients:
         """The CA, as the directory has it at each call."""
         return CurrentCa(self._ca)
 
-    def provider(self, org_code: str) -> HttpProviderClient:
-        """For one piece of work: ask again for the next. Raises `ProviderUnavailable` for one that is not in the directory (any more)."""
+    def provider(self, org_code: str, user_id: str | None = None) -> HttpProviderClient:
+        """For one piece of work: ask again for the next. Raises `ProviderUnavailable` for one that is not in the directory (any more).
+
+        `user_id`: on whose behalf; None: traffic counts its calls for nobody in particular.
+        """
+        client = self._provider(org_code)
+        return client if user_id is None else client.on_behalf_of(user_key(self._user_secret, user_id))
+
+    def _provider(self, org_code: str) -> HttpProviderClient:
         directory = self._follow()
         opened = self._opened.get(org_code)
         if opened is None or not isinstance(opened.client, HttpProviderClient):
@@ -164,6 +173,11 @@ class ProviderClients:
             repeats=Repeats(),
         )
         return wire, transport
+
+
+def traffic_secret(settings: Settings) -> bytes:
+    """What users are named by in traffic, on every node alike (`traffic.user_key`)."""
+    return settings.asset_id_secret.get_secret_value().encode() if settings.asset_id_secret else b""
 
 
 class CurrentCa:

@@ -71,6 +71,7 @@ class Asking:
     api_type: ApiType
     today: date
     timestamps: Timestamps = field(default_factory=Timestamps)
+    user: str | None = None  # `Call.user`
 
     def call(self, want: Listing[P] | Detail[P], next_page: str | None = None) -> Call[P | None]:
         """The call for one page. Its answer is None when there is nothing new (00001)."""
@@ -90,8 +91,22 @@ class Asking:
             body=None if is_get else orjson.dumps(params),
             token=self.token,
             api_type=self.api_type,
+            user=self.user,
             repeatable=True,
         )
+
+
+def apis_call(provider: Provider, client_id: str) -> Call[None]:
+    """CM01, which APIs there are: it needs no token and no person, and its path has no version, so it is what a probe asks first."""
+    return Call(
+        api_code="CM01",
+        scope=Scope.READ,
+        method="GET",
+        path=f"/{provider.industry}/apis",
+        read=lambda _code, _body: None,
+        query={"org_code": provider.org_code, "client_id": client_id},
+        repeatable=True,
+    )
 
 
 def parameters(

@@ -57,7 +57,9 @@ class _Refreshed(Struct, frozen=True):
     refresh_token_expires_in: Count | None = None
 
 
-def request_call(person: Person, consent: SignedConsent, credentials: Credentials, now: datetime) -> Call[TokenPair]:
+def request_call(
+    person: Person, consent: SignedConsent, credentials: Credentials, now: datetime, user: str | None = None
+) -> Call[TokenPair]:
     """A token pair for a signed consent. Not repeated by itself: a new pair drops the old one."""
     fields = token_form(
         person,
@@ -87,10 +89,11 @@ def request_call(person: Person, consent: SignedConsent, credentials: Credential
         accepts=OAUTH_ACCEPTED,
         body=form(fields),
         content_type=FORM,
+        user=user,
     )
 
 
-def refresh_call(provider: Provider, token: TokenPair, credentials: Credentials, now: datetime) -> Call[TokenPair]:
+def refresh_call(provider: Provider, token: TokenPair, credentials: Credentials, now: datetime, user: str | None = None) -> Call[TokenPair]:
     """A new access token for the refresh token."""
     fields = {
         "org_code": provider.org_code,
@@ -121,11 +124,12 @@ def refresh_call(provider: Provider, token: TokenPair, credentials: Credentials,
         accepts=OAUTH_ACCEPTED,
         body=form(fields),
         content_type=FORM,
+        user=user,
         repeatable=True,
     )
 
 
-def revoke_call(provider: Provider, access_token: str, credentials: Credentials) -> Call[None]:
+def revoke_call(provider: Provider, access_token: str, credentials: Credentials, user: str | None = None) -> Call[None]:
     """Ends the pair. 99999 says that it had ended already, which is as good."""
     fields = {
         "org_code": provider.org_code,
@@ -142,6 +146,7 @@ def revoke_call(provider: Provider, access_token: str, credentials: Credentials)
         accepts=_REVOKE_ACCEPTED,
         body=form(fields),
         content_type=FORM,
+        user=user,
         repeatable=True,
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from copy import copy
 from dataclasses import dataclass, field
 from functools import lru_cache
 from random import random
@@ -95,6 +96,12 @@ class Transport:
         self._deadline = deadline
         self._guard = guard
         self._repeats = repeats
+
+    def under(self, guard: Guard) -> Transport:
+        """The same line under another guard. Its calls are not repeated: a probe asks once."""
+        line = copy(self)
+        line._guard, line._repeats = guard, None
+        return line
 
     async def call(self, call: Call[T], *, within: float | None = None) -> T:
         """Raises `ProviderError`. `within`: seconds left to the caller, if that is less than the call's own deadline.
