@@ -49,6 +49,9 @@ class Provider(Struct, frozen=True, kw_only=True):
     call_deadline: float | None = None  # seconds; None: the setting
     collection_deadline: float | None = None  # seconds for all calls of one collection; None: the setting `provider_deadline`
     slow_after: float | None = None  # seconds after which an answer counts as slow to the circuit; None: the setting
+    calls_per_second: float | None = (
+        None  # most that the whole fleet may make, as agreed with it, for the batch to keep; None: nothing was agreed
+    )
     tls: Tls | None = None  # None: no certificate of ours, public authorities
     transfer_windows: tuple[str, ...] = ()  # np_time, "hhmm:hhmm" in KST
 

@@ -1,7 +1,8 @@
 """The provider directory: the only place that knows an address.
 
 In: a TOML file with one `[ca]` table and `[[providers]]` entries, fields as in `contract.Provider` and `contract.CertificationAuthority`,
-each with a table `tls` (`contract.Tls`) if it wants one, whose files are tried, so that a bad certificate is known before a call needs it.
+each with a table `tls` (`contract.Tls`) if it wants one, over a `[tls]` for all https entries; its files are tried, so that a bad
+certificate is known before a call needs it.
 Out: a frozen `Directory`. A fault is one plain line that names file, entry and field; nothing is guessed and nothing unknown is ignored.
 Addresses are https and public, unless the entry says `allow_private = true` (the sandbox does); names are judged again when they resolve.
 """
@@ -12,7 +13,7 @@ import ipaddress
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -31,6 +32,7 @@ BUILT_IN = Path(__file__).with_name("providers.toml")
 _ORG_CODE = re.compile(r"[A-Za-z0-9]{10}")
 _VERSION = re.compile(r"v[1-9][0-9]{0,2}")
 _WINDOW = re.compile(r"([01][0-9]|2[0-3])[03]0:(([01][0-9]|2[0-3])[03]0|2400)")  # np_time, steps of half an hour
+_FOR_ALL = frozenset({"ca_bundle", "client_certificate", "client_key"})  # a serial number is one institution's
 _PRIVATE_NAMES = ("localhost", ".localhost", ".local", ".internal", ".home.arpa")
 
 Entry = TypeVar("Entry", Provider, CertificationAuthority)
@@ -92,10 +94,11 @@ def is_public(address: str) -> bool:
 
 @dataclass(frozen=True)
 class _Source:
-    """Where entries come from."""
+    """Where entries come from, and what goes for all of them."""
 
     file: Path
     origin: str | None  # instead of each address's own
+    tls: dict[str, Any] = field(default_factory=dict)  # what an https entry does not say for itself
 
 
 class _Fault(Exception):
@@ -104,12 +107,13 @@ class _Fault(Exception):
 
 
 def _directory(raw: dict[str, Any], source: _Source) -> Directory:
-    unknown = sorted(raw.keys() - {"ca", "providers"})
+    unknown = sorted(raw.keys() - {"ca", "providers", "tls"})
     if unknown:
         raise _Fault("top level", unknown[0], "is not a known table")
     rows = raw.get("providers")
     if not isinstance(rows, list) or not rows:
         raise _Fault("top level", "providers", "at least one [[providers]] entry is needed")
+    source = replace(source, tls=_tls_for_all(raw.get("tls", {})))
     ca = _entry(raw.get("ca"), CertificationAuthority, "[ca]", source)
     by_org_code: dict[str, Provider] = {}
     for number, row in enumerate(rows, 1):
@@ -119,6 +123,29 @@ def _directory(raw: dict[str, Any], source: _Source) -> Directory:
             raise _Fault(name, "org_code", f"{provider.org_code} is there twice")
         by_org_code[provider.org_code] = provider
     return Directory(ca, MappingProxyType(by_org_code), _files(source.file, (ca, *by_org_code.values())))
+
+
+def _tls_for_all(raw: object) -> dict[str, Any]:
+    """As it stands; its files are tried with each entry that they go for."""
+    if not isinstance(raw, dict):
+        raise _Fault("[tls]", "tls", "a table is needed")
+    unknown = sorted(raw.keys() - _FOR_ALL)
+    if unknown:
+        raise _Fault("[tls]", unknown[0], "is not a known field of what goes for all")
+    odd = sorted(name for name, value in raw.items() if not isinstance(value, str))
+    if odd:
+        raise _Fault("[tls]", odd[0], "a path is needed")
+    return raw
+
+
+def _with_tls(row: dict[str, Any], for_all: dict[str, Any]) -> dict[str, Any]:
+    """The entry with what goes for all, field by field. A certificate comes with its key, from one place."""
+    own = row.get("tls", {})
+    if not for_all or not isinstance(own, dict) or not str(row.get("base_url")).startswith("https:"):
+        return row
+    has_own = bool({"client_certificate", "client_key"} & own.keys())
+    left = {name: value for name, value in for_all.items() if name == "ca_bundle" or not has_own}
+    return {**row, "tls": {**left, **own}}
 
 
 def _files(file: Path, entries: Iterable[Provider | CertificationAuthority]) -> tuple[Path, ...]:
@@ -137,7 +164,7 @@ def _entry(row: object, kind: type[Entry], name: str, source: _Source) -> Entry:
     if unknown:
         raise _Fault(name, unknown[0], "is not a known field")
     try:
-        entry = msgspec.convert(row, kind)
+        entry = msgspec.convert(_with_tls(row, source.tls), kind)
     except msgspec.ValidationError as exc:
         message, _, at = str(exc).partition(" - at `$.")
         raise _Fault(name, at.rstrip("`") or "entry", message) from None
@@ -168,8 +195,20 @@ def _check(entry: Provider | CertificationAuthority, name: str) -> None:
 def _check_provider(entry: Provider, name: str) -> None:
     if entry.collection_deadline is not None and not 0 < entry.collection_deadline <= 3600:
         raise _Fault(name, "collection_deadline", "more than 0 and at most 3600 seconds are needed")
-    if len(entry.transfer_windows) > 3 or not all(_WINDOW.fullmatch(window) for window in entry.transfer_windows):
+    if entry.calls_per_second is not None and not 0 < entry.calls_per_second <= 100_000:
+        raise _Fault(name, "calls_per_second", "more than 0 and at most 100000 are needed")
+    _check_windows(entry.transfer_windows, name)
+
+
+def _check_windows(unordered: tuple[str, ...], name: str) -> None:
+    windows = sorted(unordered)
+    if len(windows) > 3 or not all(_WINDOW.fullmatch(window) for window in windows):
         raise _Fault(name, "transfer_windows", "at most three `hhmm:hhmm` in steps of 30 minutes are allowed")
+    moments = [moment for window in windows for moment in window.split(":")]
+    if any(earlier >= later for earlier, later in zip(moments[::2], moments[1::2], strict=True)):
+        raise _Fault(name, "transfer_windows", "each must begin before it ends; one over midnight is two")
+    if any(end > begin for end, begin in zip(moments[1::2], moments[2::2], strict=False)):
+        raise _Fault(name, "transfer_windows", "two of them overlap")
 
 
 def _secured(tls: Tls, base_url: str, name: str, folder: Path) -> Tls:

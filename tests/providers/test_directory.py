@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from backend.events import Industry
-from backend.providers.directory import DirectoryFault, directory_of, is_public, load_directory
+from backend.providers.contract import Provider, Tls
+from backend.providers.directory import BUILT_IN, DirectoryFault, directory_of, is_public, load_directory
 from backend.settings import Settings
 from tests.providers.certificates import TestAuthority
 
@@ -42,6 +44,21 @@ def test_a_directory_knows_its_ca_and_its_providers(tmp_path: Path) -> None:
     assert directory.provider("NOBODY0000") is None
 
 
+def test_an_entry_says_what_its_institution_is_to_be_spared(tmp_path: Path) -> None:
+    limits = "max_connections = 9\ncall_deadline = 5\ncollection_deadline = 30.5\nslow_after = 2\ncalls_per_second = 0.5\n"
+    windows = 'transfer_windows = ["2200:2400", "0000:0100", "0100:0700"]\n'
+    [bank] = load_directory(written(tmp_path, CA + BANK + limits + windows)).providers
+    assert (bank.max_connections, bank.call_deadline, bank.collection_deadline) == (9, 5.0, 30.5)
+    assert (bank.slow_after, bank.calls_per_second) == (2.0, 0.5)
+    assert bank.transfer_windows == ("2200:2400", "0000:0100", "0100:0700")
+
+
+def test_the_head_of_the_built_in_directory_tells_every_field() -> None:
+    head = BUILT_IN.read_text("utf-8").split("\n[ca]\n")[0]
+    for field in (*Provider.__struct_fields__, *(set(Tls.__struct_fields__) - {"written"})):
+        assert re.search(rf"^# +{field} ", head, re.MULTILINE), field
+
+
 def test_the_built_in_directory_has_three_of_each_industry_and_follows_the_sandbox() -> None:
     directory = directory_of(Settings(_env_file=None, sandbox_url="http://127.0.0.1:4321"))  # type: ignore[call-arg]
     for industry in Industry:
@@ -68,6 +85,10 @@ def test_the_built_in_directory_has_three_of_each_industry_and_follows_the_sandb
         (CA + BANK + "call_deadline = 0\n", "entry 1: call_deadline: "),
         (CA + BANK + 'api_version = "1"\n', "entry 1: api_version: "),
         (CA + BANK + 'transfer_windows = ["0115:0700"]\n', "entry 1: transfer_windows: "),
+        (CA + BANK + 'transfer_windows = ["2300:0500"]\n', "entry 1: transfer_windows: each must begin before it ends"),
+        (CA + BANK + 'transfer_windows = ["0500:0900", "0000:0530"]\n', "entry 1: transfer_windows: two of them overlap"),
+        (CA + BANK + "calls_per_second = 0\n", "entry 1: calls_per_second: "),
+        (CA + "calls_per_second = 10\n" + BANK, "[ca]: calls_per_second: is not a known field"),
         (CA + BANK.replace('name = "새벽은행"', ""), "entry 1: entry: "),
         (CA + BANK.replace("https:", "http:"), "entry 1: base_url: https is needed"),
         (CA + BANK.replace("https:", "ftp:"), "entry 1: base_url: "),
@@ -102,6 +123,43 @@ def test_an_ipv4_address_inside_ipv6_is_judged_as_what_it_is() -> None:
     assert not is_public("2002:7f00:0001::")
     assert not is_public("fe80::1%eth0")
     assert is_public("8.8.8.8")
+
+
+TLS_FOR_ALL = '[tls]\nca_bundle = "test-authority.pem"\nclient_certificate = "us.pem"\nclient_key = "us.key"\n'
+
+
+def test_what_goes_for_all_lines_stands_once_and_each_entry_may_say_otherwise(tmp_path: Path) -> None:
+    authority = TestAuthority(tmp_path)
+    us, others = authority.issued("us"), authority.issued("others")
+    bank2 = BANK.replace("A1MOABK001", "A1MOABK002") + '[providers.tls]\nclient_certificate = "others.pem"\nclient_key = "others.key"\n'
+    bank3 = BANK.replace("A1MOABK001", "A1MOABK003") + '[providers.tls]\npeer_serial_number = "1-2"\n'
+    leased = BANK.replace("A1MOABK001", "A1MOABK004").replace("https:", "http:") + "allow_private = true\n"
+    directory = load_directory(written(tmp_path, TLS_FOR_ALL + CA + BANK + bank2 + bank3 + leased))
+    lines = [each.tls for each in (directory.ca, *directory.providers)]
+    assert [line and line.client_certificate for line in lines] == [
+        *[str(us.certificate)] * 2,
+        str(others.certificate),
+        str(us.certificate),
+        None,
+    ]
+    assert [line and line.peer_serial_number for line in lines] == [None, None, None, "1-2", None]
+    assert {line.ca_bundle for line in lines if line} == {str(authority.bundle)}
+    assert {us.certificate, us.key, others.certificate, others.key} < set(directory.files)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('tls = "on"\n', "[tls]: tls: a table is needed"),
+        ('[tls]\npeer_serial_number = "1"\n', "[tls]: peer_serial_number: is not a known field of what goes for all"),
+        ("[tls]\nca_bundle = 1\n", "[tls]: ca_bundle: a path is needed"),
+        ('[tls]\nca_bundle = "none.pem"\n', "[ca]: tls: "),
+    ],
+)
+def test_a_fault_in_what_goes_for_all_lines_is_told_like_any_other(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(DirectoryFault) as caught:
+        load_directory(written(tmp_path, text + CA + BANK))
+    assert said in str(caught.value)
 
 
 def secured(**tls: str) -> str:
