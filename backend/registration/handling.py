@@ -132,6 +132,10 @@ class Handling:
             known = await _read(connection, (user_id, registration_id))
         return known.registration if known else None
 
+    def knows(self, registration: Registration, offset: int) -> None:
+        """The registration as it was just read, at this offset of its user's feed: the next change is decided on it."""
+        self._keep((registration.user_id, registration.id), _Known(offset, registration))
+
     async def finish(self) -> None:
         """Waits for what is under way."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -213,9 +217,12 @@ class Handling:
     def _remember(self, name: Name, decided: _Decided, offset: int) -> None:
         """Unless it has ended, or columns were written that the state does not show."""
         if decided.after.completed_as is None and not decided.change.writes.registration:
-            self._known[name] = _Known(offset, decided.after)
-            if len(self._known) > MOST_KNOWN:
-                del self._known[next(iter(self._known))]
+            self._keep(name, _Known(offset, decided.after))
+
+    def _keep(self, name: Name, known: _Known) -> None:
+        self._known[name] = known
+        if len(self._known) > MOST_KNOWN:
+            del self._known[next(iter(self._known))]
 
 
 def _decided(name: Name, known: _Known, turns: Sequence[_Turn], now: datetime) -> _Decided:

@@ -165,6 +165,7 @@ class Signing:
             registration = restored(row)
             if registration.run != run or not registration.awaits_signature:
                 return None
+            self._handling.knows(registration, row["feed_offset"])
             if registration.signature_run != run:
                 return Unasked(registration, await self._people.person(connection, user_id))
             return Opened(registration, _request_of(row), await self._consenting.kept(connection, registration))
