@@ -1,0 +1,248 @@
+"""How a circuit closes again: waits and how they grow, the one probe and its lease, the round, the ramp."""
+
+from __future__ import annotations
+
+from tests.coordinator.scenarios.play import play
+
+OPENED = """
+        size=4 minimum_calls=4 quorum=1
+        0s     a: F F F F            -> open failure_rate, wait 5s, epoch 1
+"""
+
+
+def test_nobody_probes_before_the_wait_is_over() -> None:
+    play(f"""{OPENED}
+        4.999s a asks                -> open failure_rate, no probe, not told
+        5s     a asks                -> half_open probing, probe a, epoch 2, told
+    """)
+
+
+def test_a_probe_that_is_well_closes_when_its_round_is_full() -> None:
+    play(f"""{OPENED}
+        5s     a asks                -> half_open
+        5.1s   a: .                  -> half_open, not told
+        5.2s   a: .                  -> closed recovered, epoch 3, ramp 5s, never expires, no wait, calls 0, told
+    """)
+
+
+def test_a_round_of_several_reports_and_of_one_are_the_same() -> None:
+    play(f"""{OPENED}
+        5s     a asks                -> half_open
+        5.1s   a: . .                -> closed recovered
+    """)
+
+
+def test_the_round_is_as_large_as_is_permitted_and_never_larger_than_the_minimum() -> None:
+    play("""
+        size=100 minimum_calls=3 permitted_calls=10 quorum=1
+        0s     a: F F F              -> open
+        5s     a asks                -> half_open
+        5.1s   a: . F                -> half_open         # one of three
+        5.2s   a: .                  -> closed recovered
+    """)
+
+
+def test_a_probe_fails_as_soon_as_its_full_round_would_whatever_is_still_to_come() -> None:
+    play("""
+        size=20 minimum_calls=20 permitted_calls=10 quorum=1
+        0s     a: F*20               -> open
+        5s     a asks                -> half_open
+        5.1s   a: . . F F F F        -> half_open
+        5.2s   a: F                  -> open probe_failed, wait 10s
+    """)
+
+
+def test_one_failure_less_than_the_threshold_closes() -> None:
+    play("""
+        size=20 minimum_calls=20 permitted_calls=10 quorum=1
+        0s     a: F*20               -> open
+        5s     a asks                -> half_open
+        5.1s   a: F F F F .*5        -> half_open
+        5.2s   a: .                  -> closed recovered
+    """)
+
+
+def test_a_probe_whose_answers_are_slow_opens_by_the_slow_rate() -> None:
+    play(f"""{OPENED}
+        5s     a asks                -> half_open
+        5.1s   a: S .                -> closed recovered
+    """)
+    play(f"""{OPENED}
+        5s     a asks                -> half_open
+        5.1s   a: S S                -> open probe_slow, wait 10s
+    """)
+
+
+def test_the_wait_doubles_with_each_failed_probe_up_to_the_longest() -> None:
+    play(f"""{OPENED}
+        5s     a asks                -> half_open
+        5s     a: F                  -> open probe_failed, wait 10s, expires 40s
+        14.9s  a asks                -> open
+        15s    a asks                -> half_open
+        15s    a: F                  -> open probe_failed, wait 20s
+        35s    a asks                -> half_open
+        35s    a: F                  -> open probe_failed, wait 20s
+    """)
+
+
+def test_closing_resets_the_wait() -> None:
+    play(f"""{OPENED}
+        5s     a asks                -> half_open
+        5s     a: F                  -> open, wait 10s
+        15s    a asks                -> half_open
+        15s    a: . .                -> closed
+        16s    a: F F F F            -> open failure_rate, wait 5s
+        21s    a asks                -> half_open
+        21s    a: F                  -> open, wait 10s
+    """)
+
+
+def test_a_wait_is_shortened_by_what_is_drawn() -> None:
+    play("""
+        size=4 minimum_calls=4 quorum=1 draw=0.5 jitter=0.2
+        0s     a: F F F F            -> open, wait 4.5s
+        4.5s   a asks                -> half_open
+        4.5s   a: F                  -> open, wait 9s
+    """)
+
+
+def test_waits_may_stay_equal() -> None:
+    play("""
+        size=4 minimum_calls=4 quorum=1 wait_growth=1
+        0s     a: F F F F            -> open, wait 5s
+        5s     a asks                -> half_open
+        5s     a: F                  -> open, wait 5s
+    """)
+
+
+def test_only_one_probe_is_admitted() -> None:
+    play(f"""{OPENED}
+        5s     a asks                -> half_open, probe a, epoch 2
+        5s     b asks                -> half_open, probe a, epoch 2, not told
+        5.1s   b: . .                -> half_open, probe a          # nobody let these through
+        5.2s   a: . .                -> closed recovered
+    """)
+
+
+def test_a_probe_that_is_not_heard_of_is_freed_and_another_may_look_at_once() -> None:
+    play(f"""{OPENED}
+        5s     a asks                -> half_open, probe a, wait 3s
+        7.999s time passes           -> half_open, not told
+        8s     time passes           -> open probe_lost, wait 0s, no probe, epoch 3, told
+        8s     b asks                -> half_open, probe b, epoch 4
+        8.1s   a: . . @2             -> half_open, probe b, not told    # late, of the lease that ran out
+        8.2s   b: . .                -> closed recovered
+    """)
+
+
+def test_a_lost_probe_passes_on_without_anybody_having_looked() -> None:
+    play(f"""{OPENED}
+        5s     a asks                -> half_open, probe a
+        9s     b asks                -> half_open, probe b, epoch 4, told
+    """)
+
+
+def test_a_lost_probe_does_not_make_the_wait_longer() -> None:
+    play(f"""{OPENED}
+        5s     a asks                -> half_open
+        8s     b asks                -> half_open, probe b
+        8.1s   b: F                  -> open probe_failed, wait 10s
+    """)
+
+
+def test_a_probe_that_is_heard_of_keeps_its_lease() -> None:
+    play(f"""{OPENED}
+        5s     a asks                -> half_open, probe a, wait 3s
+        7s     a asks                -> half_open, probe a, wait 3s, epoch 2, not told
+        9.9s   time passes           -> half_open
+        10s    time passes           -> open probe_lost
+    """)
+
+
+def test_half_open_ends_however_faithfully_the_lease_is_kept() -> None:
+    play("""
+        size=4 minimum_calls=4 quorum=1 longest_half_open_ms=6000 probe_lease_ms=5000
+        0s     a: F F F F            -> open
+        5s     a asks                -> half_open
+        8s     a asks                -> half_open
+        10.9s  a asks                -> half_open
+        11s    a asks                -> open probe_silent, wait 10s, told
+    """)
+
+
+def test_half_open_may_be_without_end() -> None:
+    play("""
+        size=4 minimum_calls=4 quorum=1 longest_half_open_ms=0 probe_lease_ms=100000 expires_ms=10000
+        0s     a: F F F F            -> open
+        5s     a asks                -> half_open, epoch 2, expires 110s
+        100s   a asks                -> half_open, probe a, epoch 2
+        110s   time passes           -> half_open, probe a, epoch 3, told, expires 100s       # said again in time
+        111s   a: . .                -> closed recovered
+    """)
+
+
+def test_a_released_permit_is_given_back_once() -> None:
+    play(f"""{OPENED}
+        5s     a asks                -> half_open, probe a
+        5.5s   a releases            -> open probe_released, wait 0s, epoch 3, told
+        5.6s   b asks                -> half_open, probe b, epoch 4
+        5.7s   a releases @2         -> half_open, probe b, not told
+        5.8s   b: F                  -> open probe_failed, wait 10s
+    """)
+
+
+def test_an_ignored_call_of_the_probe_leaves_its_place_in_the_round_free() -> None:
+    play(f"""{OPENED}
+        5s     a asks                -> half_open
+        5.1s   a: . I I I            -> half_open
+        5.2s   a: .                  -> closed recovered
+    """)
+
+
+def test_without_automatic_transition_only_somebody_who_waits_starts_a_probe() -> None:
+    play("""
+        size=4 minimum_calls=4 quorum=1 automatic=no
+        0s     a: F F F F            -> open
+        60s    a asks idly           -> open
+        61s    a asks                -> half_open, probe a
+    """)
+
+
+def test_with_it_nobody_needs_to_wait() -> None:
+    play(f"""{OPENED}
+        5s     a asks idly           -> half_open, probe a
+    """)
+
+
+def test_the_ramp_is_what_is_left_of_it() -> None:
+    play("""
+        size=4 minimum_calls=4 quorum=1 ramp_ms=8000
+        0s     a: F F F F            -> open
+        5s     a asks                -> half_open
+        6s     a: . .                -> closed recovered, ramp 8s
+        9s     time passes           -> ramp 5s
+        13.9s  time passes           -> ramp 0.1s
+        14s    time passes           -> ramp 0s
+    """)
+
+
+def test_no_ramp_if_none_is_wanted() -> None:
+    play("""
+        size=4 minimum_calls=4 quorum=1 ramp_ms=0
+        0s     a: F F F F            -> open
+        5s     a asks                -> half_open
+        6s     a: . .                -> closed recovered, ramp 0s
+    """)
+
+
+# --- how long nodes believe it -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_open_circuit_is_said_again_before_nodes_stop_to_believe_it() -> None:
+    play(f"""{OPENED}
+        0s     time passes           -> epoch 1, expires 35s, not told
+        19.9s  time passes           -> epoch 1, expires 15.1s, not told
+        20s    time passes           -> open failure_rate, epoch 2, expires 30s, wait 0s, told
+        34.9s  time passes           -> epoch 2, not told
+        35s    time passes           -> open, epoch 3, expires 30s, told
+    """)
