@@ -99,7 +99,7 @@ class Mirror(CircuitBreakerStorage):
     # What is decided.
 
     def apply(self, decision: Decision) -> bool:
-        """Takes a newer decision; False: it was not newer."""
+        """Takes a newer decision; False: it was not newer, and prolongs nothing. Durations count from now on: who reads late says less."""
         if decision.epoch <= self.epoch:
             return False
         now = self._clock.monotonic()

@@ -110,6 +110,11 @@ class Noticing:
         elif len(self._fresh) >= MOST_IN_A_REPORT:
             self._digest()
 
+    @property
+    def waiting(self) -> int:
+        """Calls that are in no report yet, and those of a report that was not taken yet; cancelled ones among them only while fresh."""
+        return len(self._fresh) + len(self._waiting) + (len(self._unsent[0].calls) if self._unsent else 0)
+
     async def __aenter__(self) -> Noticing:
         self._telling = asyncio.create_task(self.tell())
         return self
@@ -160,7 +165,7 @@ class Noticing:
             async with asyncio.timeout(SENT_WITHIN):
                 await self._reports.send(msgspec.structs.replace(report, waited_ms=waited) if waited else report)
         except (EngineUnavailable, TimeoutError):
-            log.warning("report.not_taken", number=report.number, waiting=len(self._waiting) + len(self._fresh))
+            log.warning("report.not_taken", number=report.number, waiting=self.waiting)
             return False
         self._unsent = None
         return True
@@ -171,7 +176,7 @@ class Noticing:
                 while (self._unsent is not None or self._make()) and await self._sent():
                     pass
         except TimeoutError:
-            log.warning("report.not_taken", number=self._number, waiting=len(self._waiting) + len(self._fresh))
+            log.warning("report.not_taken", number=self._number, waiting=self.waiting)
 
     def _make(self) -> bool:
         """The next report, under the next number; False: there is nothing to say."""

@@ -193,6 +193,8 @@ def test_an_entry_says_how_its_line_is_secured_by_files_beside_the_directory(tmp
         (CA + BANK.replace("https:", "http:") + "allow_private = true\ntls = {}\n", "entry 1: tls: base_url must be https"),
         (CA + BANK + "collection_deadline = 0\n", "entry 1: collection_deadline: "),
         (CA + "call_deadline = 301\n" + BANK, "[ca]: call_deadline: "),
+        (CA + "slow_after = 0\n" + BANK, "[ca]: slow_after: "),
+        (CA + BANK + "slow_after = 301\n", "entry 1: slow_after: "),
     ],
 )
 def test_a_line_that_cannot_be_secured_is_a_fault_of_the_directory(tmp_path: Path, text: str, said: str) -> None:
