@@ -293,8 +293,9 @@ OPERATIONS: tuple[Operation, ...] = (
         method="post",
         name="beginRefresh",
         summary="Read linked providers again, now",
-        description="All that are linked, or those named. `asset.refreshed` tells what changed, `refresh.completed` the end. While the "
-        "same providers are being read, the answer is the refresh that is under way.",
+        description="All that are linked, or those named. `asset.refreshed` tells what changed, `refresh.completed` the end. An asset that "
+        "its provider lists no more is told once, as `closed` and without a balance. While the same providers are being read, the answer "
+        "is the refresh that is under way.",
         tag="Links",
         body="NewRefresh",
         answers={202: _json("Accepted; the rest comes as events", "Refresh", {"Location": _header("Path of the refresh")})},

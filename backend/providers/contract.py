@@ -182,6 +182,8 @@ class Timestamps:
         """None: everything is read, as for a new consent."""
         self._known = dict(known or {})
         self._reached = dict(self._known)
+        self._told: set[AssetKind] = set()
+        self._not_told: set[AssetKind] = set()
 
     @property
     def reached(self) -> dict[str, str]:
@@ -197,8 +199,24 @@ class Timestamps:
         """What to send."""
         return self._known.get(api_code, NEVER_READ)
 
-    def heard(self, api_code: str, stamp: str | None) -> None:
-        """Takes in what a list's first page said; None: nothing new. A provider that keeps none says "0" and is read in full each time."""
+    @property
+    def told_whole(self) -> frozenset[AssetKind]:
+        """The kinds of which every list was told, and not that it has nothing new: once all is read, what was not named has gone."""
+        return frozenset(self._told - self._not_told)
+
+    def not_told(self, kinds: frozenset[AssetKind]) -> None:
+        """A list that may name assets of these kinds does not say which there are."""
+        self._not_told |= kinds
+
+    def heard(self, api_code: str, stamp: str | None, kinds: frozenset[AssetKind] = frozenset()) -> None:
+        """Takes in what the first page of a list of these kinds said; None: nothing new.
+
+        A provider that keeps no timestamp says "0" and is read in full each time.
+        """
+        if stamp is None:
+            self.not_told(kinds)
+        else:
+            self._told |= kinds
         stamp = self.of(api_code) if stamp is None else stamp
         if int(stamp):
             self._reached[api_code] = stamp

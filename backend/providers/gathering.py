@@ -101,7 +101,8 @@ class _Gathering:
     def answered(self, step: _Step, page: Page | None) -> Assets:
         """Takes in one answer and returns what it changed. Raises for pages without end."""
         if isinstance(step, _ListPage) and step.next_page is None:
-            self._timestamps.heard(step.want.api_code, None if page is None else page.search_timestamp or NEVER_READ)
+            stamp = None if page is None else page.search_timestamp or NEVER_READ
+            self._timestamps.heard(step.want.api_code, stamp, step.want.kinds)
         if page is None:
             return ()
         following = [self._following(step, page.next_page)] if page.next_page else []
@@ -115,7 +116,10 @@ class _Gathering:
         """Whether the collection goes on without this step: a detail of an asset that is gone or closed, a list that is not offered."""
         if isinstance(step, _DetailPage):
             return outcomes.only_this_asset(error)
-        return step.want.optional and outcomes.not_served(error)
+        if not (step.want.optional and outcomes.not_served(error)):
+            return False
+        self._timestamps.not_told(step.want.kinds)
+        return True
 
     def _listed(self, listing: Listing[Any], page: Page) -> Assets:
         self._lists.extend(_ListPage(want=each) for each in listing.then(page))

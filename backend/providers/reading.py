@@ -16,6 +16,7 @@ from urllib.parse import quote
 import orjson
 from msgspec.structs import replace
 
+from backend.events import AssetKind
 from backend.providers.api_codes import Api, by_code
 from backend.providers.calls import READ_ACCEPTED, Call, Scope
 from backend.providers.contract import NEVER_READ, ApiType, CollectedAsset, CollectedBalance, Provider, Timestamps
@@ -60,6 +61,7 @@ class Listing(Generic[P]):
     found: Callable[[P], Iterable[Found]]
     then: Callable[[P], Iterable[Listing[Any]]] = _nothing_more  # further lists that an answer speaks of
     optional: bool = False  # a provider may not offer it: then there is nothing of the kind
+    kinds: frozenset[AssetKind] = frozenset()  # of what it may list; of one kind, what no list names any more has gone
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

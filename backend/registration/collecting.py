@@ -7,7 +7,7 @@ answers that come while one is being written go into the next transaction togeth
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -18,18 +18,19 @@ from msgspec import Struct
 from backend import failpoints
 from backend.clock import Clock
 from backend.errors import ConsentRequired, ProviderError, ProviderRefused, ProviderResting, ProviderTimeout, Trouble
-from backend.events import ProviderStatus
+from backend.events import Asset, ProviderStatus
 from backend.failpoints import Failpoint
 from backend.jobs.queue import Postponed
 from backend.providers.contract import ApiType, CollectedAsset, Provider, ProviderClient, Timestamps
 from backend.providers.directory import Directory
 from backend.providers.outcomes import token_is_worn
 from backend.registration.asset_ids import asset_of
+from backend.registration.comparing import gone
 from backend.registration.decisions import Complete, Connect, Defer, Fail, ItemRequest, RecordAssets
 from backend.registration.flights import Flight, SingleFlight
 from backend.registration.handling import Handling
 from backend.registration.linking import Grant, Linking, Papers
-from backend.storage import registrations
+from backend.storage import assets, registrations
 from backend.storage.changes import Writes
 from backend.storage.database import Database
 from backend.storage.statements import Connection, Values
@@ -153,7 +154,7 @@ class Collecting:
         except BaseException:
             await flight.end()
             raise
-        return _Granted(grant, flight)
+        return _Granted(grant, flight, link_was_there=papers.link_status is not None)
 
     async def _token(self, work: Work, papers: Papers, worn: Grant | None) -> Grant:
         """What to read with. A grant that can no longer be refreshed may take its link along."""
@@ -191,24 +192,37 @@ class Collecting:
 
     async def _read(self, work: Work, granted: _Granted) -> None:
         """Lists and details with this token, to the end. A new token is committed with the first that it was read with."""
-        timestamps, grant = Timestamps(), granted.grant
+        timestamps, grant, named = Timestamps(), granted.grant, set[str]()
         answers = work.client.collect(grant.tokens.access_token, ApiType.USER_CONSENT, self._clock.now(), timestamps)
         inbox = _Inbox()
         async with _reading(answers, inbox):
             while (collected := await inbox.taken()) is not None:
+                shown = self._shown(work, collected)
+                named.update(asset.id for asset in shown)
                 read = (grant.read(work.org_code, timestamps),) if inbox.complete else ()
                 if read:
                     await self._settle(work, granted)  # one statement cannot make a link and say that it was read to the end
-                await self._record(work, granted, collected, read)
+                    shown += await self._gone(work, granted, timestamps, named)
+                await self._record(work, granted, shown, read)
             if inbox.failure is not None:
                 raise inbox.failure
 
-    async def _record(self, work: Work, granted: _Granted, collected: tuple[CollectedAsset, ...], read: tuple[Values, ...]) -> None:
+    def _shown(self, work: Work, collected: tuple[CollectedAsset, ...]) -> tuple[Asset, ...]:
+        now = self._clock.now()
+        return tuple(asset_of(self._asset_secret, work.user_id, work.provider, asset, now) for asset in collected)
+
+    async def _gone(self, work: Work, granted: _Granted, timestamps: Timestamps, named: Iterable[str]) -> tuple[Asset, ...]:
+        """What an earlier reading has left behind, and this one, which is at its end, does not name."""
+        if not granted.link_was_there:
+            return ()
+        async with self._database.reading() as connection:
+            stored = await assets.held(connection, work.user_id, work.org_code)
+        return gone(named, stored, timestamps.told_whole, self._clock.now())
+
+    async def _record(self, work: Work, granted: _Granted, shown: tuple[Asset, ...], read: tuple[Values, ...]) -> None:
         """At once: assets and what is told; with the last answer also the end, and what was `read`."""
         user_id, org_code, run = work.user_id, work.org_code, work.run
         failpoints.reached(Failpoint.COLLECT_ANSWERED)
-        now = self._clock.now()
-        shown = tuple(asset_of(self._asset_secret, user_id, work.provider, asset, now) for asset in collected)
         requests: list[ItemRequest] = [RecordAssets(org_code, run, shown)] if shown else []
         if read:
             requests.append(Complete(org_code, run))
@@ -251,8 +265,10 @@ class Collecting:
 class _Granted:
     """A token in use, and the link's flight, which ends when the token is committed."""
 
-    def __init__(self, grant: Grant, flight: Flight) -> None:
+    def __init__(self, grant: Grant, flight: Flight, *, link_was_there: bool) -> None:
+        """`link_was_there`: whether anything may have been read before."""
         self.grant = grant
+        self.link_was_there = link_was_there
         self.unkept = grant.fresh
         self._flight = flight
         self._ending: asyncio.Task[None] | None = None

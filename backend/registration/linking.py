@@ -65,7 +65,7 @@ class Papers(Struct, frozen=True):
     person: Person
     drawn: Drawn | None  # None: nothing was signed in this registration, or it has ended
     grant: Grant | None  # None: there is no active link
-    was_revoked: bool = False
+    link_status: str | None  # None: there never was a link
 
     def usable_grant(self) -> Grant | None:
         """The link's token, unless this registration brings a later consent: then the provider is to have that."""
@@ -102,7 +102,7 @@ class Linking:
             person=self._people.opened(user_id, row["person_sealed"]),
             drawn=self._consenting.drawn(user_id, registration_id, org_code, row) if row["tx_id"] else None,
             grant=self._opened(user_id, org_code, row) if active else None,
-            was_revoked=row["link_status"] == REVOKED,
+            link_status=row["link_status"],
         )
 
     async def _read(self, asked: Sequence[links.Asked]) -> list[tuple[date, Row | None]]:
@@ -164,7 +164,7 @@ class Linking:
             consent_ends_on=signed.ends_on,
             consented_at=drawn_up_at,
             fresh=True,
-            begins_anew=papers.was_revoked,
+            begins_anew=papers.link_status == REVOKED,
         )
 
     async def _refreshed(self, grant: Grant, client: ProviderClient) -> Grant:

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 import structlog
 from msgspec import Struct
+from msgspec.structs import replace
 
 from backend.clock import Clock
 from backend.errors import ConsentRequired, ProviderError, ProviderRefused, ProviderTimeout, Trouble
@@ -23,12 +24,13 @@ from backend.providers.directory import Directory
 from backend.providers.outcomes import token_is_worn
 from backend.registration.asset_ids import asset_of
 from backend.registration.collecting import ProviderClients
+from backend.registration.comparing import news
 from backend.registration.flights import SingleFlight
 from backend.registration.jobs import refresh_job
 from backend.registration.linking import Grant, Linking
 from backend.registration.refreshes import items_of, refresh_item
 from backend.registration.unlinking import Unlinking
-from backend.storage import links, refreshes, users
+from backend.storage import assets, links, refreshes, users
 from backend.storage.database import Database
 from backend.storage.outbox import Entry, Relay
 from backend.storage.statements import Connection
@@ -53,7 +55,7 @@ class Reading(Struct, frozen=True):
 
     grant: Grant
     timestamps: Timestamps
-    assets: tuple[Asset, ...]  # that changed
+    assets: tuple[Asset, ...]  # that it has shown
 
 
 class Refreshing:
@@ -140,7 +142,7 @@ class Refreshing:
         return grant, held.timestamps
 
     async def _assets(self, name: Name, provider: Provider, grant: Grant, timestamps: Timestamps) -> tuple[Asset, ...]:
-        """Every asset that changed, as the last answer about it shows it."""
+        """Every asset that was shown, as the last answer about it shows it."""
         client, now = self._clients.provider(name.org_code), self._clock.now()
         found: dict[tuple[str, str], CollectedAsset] = {}
         async for answer in client.collect(grant.tokens.access_token, ApiType.USER_REFRESH, now, timestamps):
@@ -166,14 +168,25 @@ class Refreshing:
             kept = reading is not None and await links.is_active(
                 connection, name.user_id, name.org_code, consent_tx_id=reading.grant.consent_tx_id
             )
-            if reading is not None and not kept:  # revoked, or consented to anew, while it was read
+            if reading is None:
+                ending = _ending(name, items, trouble, None, now)
+            elif not kept:  # revoked, or consented to anew, while it was read
                 ending = _ending(name, items, Trouble.CONSENT_REQUIRED, None, now)
             else:
-                ending = _ending(name, items, trouble, reading, now)
+                ending = _ending(name, items, None, await _new(connection, name, reading, now), now)
             return await refreshes.end(connection, ending, now)
 
         if entries := await self._database.transaction(deed):
             await self._relay.push(name.user_id, entries)
+
+
+async def _new(connection: Connection, name: Name, reading: Reading, now: datetime) -> Reading:
+    """The reading without what was known before, and with what has gone."""
+    whole = reading.timestamps.told_whole
+    if not (reading.assets or whole):
+        return reading
+    stored = await assets.held(connection, name.user_id, name.org_code)
+    return replace(reading, assets=news(reading.assets, stored, whole, now))
 
 
 def _ending(

@@ -32,6 +32,8 @@ _LIST = statement(
 )
 
 
+_HELD = statement("SELECT * FROM assets WHERE user_id = :user_id AND org_code = :org_code")
+
 _CHANGED = ", ".join(f"{column} = excluded.{column}" for column in table.c.keys() if column not in {"user_id", "id"})  # noqa: SIM118
 # A step of a statement; what commits later stays, as in the feed.
 SAVED = f"""saved AS (
@@ -60,6 +62,12 @@ async def listed(connection: Connection, user_id: str, query: AssetQuery) -> lis
     after_org, after_id = query.after or (None, None)
     values = {"industry": query.industry, "org_code": query.org_code, "after_org": after_org, "after_id": after_id, "limit": query.limit}
     return [_asset(row) for row in await _LIST.rows(connection, {"user_id": user_id, **values})]
+
+
+async def held(connection: Connection, user_id: str, org_code: str) -> dict[str, Asset]:
+    """All that this user has at one provider, by id."""
+    rows = await _HELD.rows(connection, {"user_id": user_id, "org_code": org_code})
+    return {row["id"]: _asset(row) for row in rows}
 
 
 def _row(asset: Asset) -> dict[str, object]:

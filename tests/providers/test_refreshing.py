@@ -46,6 +46,23 @@ async def test_a_second_reading_with_nothing_new_makes_list_calls_only_and_tells
     assert all(by_code(industry, code).is_timestamped for code in first.reached)
 
 
+@pytest.mark.parametrize("industry", Industry)
+async def test_a_reading_knows_of_which_kinds_it_was_told_everything(journey: Journey, industry: Industry) -> None:
+    provider = journey.first(industry)
+    token = await journey.token(USER, provider)
+    first = Timestamps()
+    found = {asset.kind for asset in (await read(journey, provider, token, first)).values()}
+    assert found <= first.told_whole
+    again = Timestamps(first.reached)
+    await read(journey, provider, token, again)
+    assert again.told_whole == frozenset()
+    for code in first.reached:  # one list in full is not enough for a kind that another list may name, too
+        part = Timestamps({other: stamp for other, stamp in first.reached.items() if other != code})
+        told = {asset.kind for asset in (await read(journey, provider, token, part)).values()}
+        assert part.told_whole <= first.told_whole
+        assert {kind for kind in part.told_whole if kind not in told} <= {kind for kind in first.told_whole if kind not in found}
+
+
 async def test_what_changed_is_read_again_in_full_and_only_then(journey: Journey) -> None:
     bank = journey.first(Industry.BANK)
     token = await journey.token("alice", bank)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.registration.house import BANK, CARD, TELECOM, Client, Following, House
+import pytest
+
+from tests.registration.house import ALL_SEVEN, BANK, CARD, TELECOM, Client, Following, House
 
 JSON = dict[str, Any]
 
@@ -67,18 +69,76 @@ async def test_a_refresh_with_nothing_new_makes_list_calls_only_and_writes_no_as
     assert await versions(house, anna) == before
 
 
-async def test_what_changed_is_written_and_told_whole(house: House, anna: Client) -> None:
+async def test_what_changed_is_written_and_told_whole_and_nothing_else(house: House, anna: Client) -> None:
     following = await linked(anna, BANK)
     before = {asset["id"]: asset for asset in await anna.assets()}
+    changed = sorted(before)[0]
+    await house.execute("UPDATE assets SET name = 'as it was' WHERE user_id = $1 AND id = $2", anna.sub, changed)
+    rows = dict(await versions(house, anna))
     await forget(house, anna, BANK)
     await refreshed(following, BANK)
     told = [event for event in following.events if event["type"] == "asset.refreshed"]
     assert [event["org_code"] for event in told] == [BANK]
     assert "registration_id" not in told[0]
+    [asset] = told[0]["data"]["assets"]
     now = {asset["id"]: asset for asset in await anna.assets()}
-    assert {asset["id"]: asset for asset in told[0]["data"]["assets"]} == now
-    assert {name: asset["balance"] for name, asset in now.items()} == {name: asset["balance"] for name, asset in before.items()}
+    assert asset == now[changed]
+    assert {**asset, "as_of": None} == {**before[changed], "as_of": None}
+    assert {name for name, version in await versions(house, anna) if version != rows[name]} == {changed}
+    assert {**now, changed: None} == {**before, changed: None}
     assert await kept(house, anna, BANK)
+
+
+@pytest.mark.parametrize("org_code", ALL_SEVEN)
+async def test_a_provider_without_timestamps_costs_no_write_and_no_word_when_nothing_changed(
+    house: House, anna: Client, org_code: str
+) -> None:
+    following = await linked(anna, org_code)
+    before, shown, heard = await versions(house, anna), await anna.assets(), len(following.events)
+    await forget(house, anna, org_code)
+    asked = len(await house.calls(org_code))
+    assert (await refreshed(following))[org_code]["status"] == "completed"
+    assert {call["rsp_code"] for call in (await house.calls(org_code))[asked:]} == {"00000"}
+    assert [event["type"] for event in following.events[heard:]] == ["refresh.completed"]
+    assert await versions(house, anna) == before
+    assert await anna.assets() == shown
+
+
+async def with_an_account_that_has_gone(house: House, client: Client) -> str:
+    """The id of an account at the bank that no list of the bank names."""
+    copy = """
+        INSERT INTO assets
+          (user_id, id, org_code, industry, kind, name, number_masked, status, balance_amount, balance_currency, as_of, details)
+        SELECT user_id, 'ast_gone', org_code, industry, kind, name, number_masked, status, '5.00', 'KRW', as_of, details
+        FROM assets WHERE user_id = $1 AND kind = 'deposit' AND status = 'active' ORDER BY id LIMIT 1 RETURNING id
+    """
+    return str((await house.execute(copy, client.sub))[0]["id"])
+
+
+async def test_what_no_list_names_any_more_is_told_once_as_closed_and_stays(house: House, anna: Client) -> None:
+    following = await linked(anna, BANK)
+    gone = await with_an_account_that_has_gone(house, anna)
+    await refreshed(following, BANK)
+    assert "asset.refreshed" not in following.said, "a list with nothing new says nothing of what it names"
+
+    for _ in range(2):
+        await forget(house, anna, BANK)
+        await refreshed(following, BANK)
+    [told] = [event["data"]["assets"] for event in following.events if event["type"] == "asset.refreshed"]
+    assert [(asset["id"], asset["status"], asset["balance"]) for asset in told] == [(gone, "closed", None)]
+    assert told[0] in await anna.assets()
+
+
+async def test_what_is_gone_when_a_link_is_made_anew_is_told_in_the_registration(house: House, anna: Client) -> None:
+    await linked(anna, BANK)
+    gone = await with_an_account_that_has_gone(house, anna)
+    following = await anna.register(BANK)
+    ended = await following.ended("completed")
+    [closed] = [asset for asset in await anna.assets() if asset["id"] == gone]
+    assert (closed["status"], closed["balance"]) == ("closed", None)
+    told = [event["data"]["assets"] for event in following.events if event["type"] == "provider.assets"]
+    assert [closed in assets for assets in told].count(True) == 1
+    assert ended["providers"][0]["assets"] == len(await anna.assets())
 
 
 async def test_each_provider_ends_as_it_does_and_a_failure_forgets_nothing(house: House, anna: Client) -> None:

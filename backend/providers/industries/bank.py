@@ -149,4 +149,4 @@ def _wanted(account: Account) -> tuple[Detail[Any], ...]:
     return ()
 
 
-LISTINGS = (Listing("BA01", Accounts, found), irp.LISTING)
+LISTINGS = (Listing("BA01", Accounts, found, kinds=frozenset(_KINDS.values())), irp.LISTING)

@@ -48,4 +48,4 @@ def _wanted(account: Account) -> tuple[Detail[Any], ...]:
     return loan_details(account, "CP02", "CP03")
 
 
-LISTINGS = (Listing("CP01", Loans, found),)
+LISTINGS = (Listing("CP01", Loans, found, kinds=frozenset({AssetKind.LOAN})),)

@@ -38,6 +38,9 @@ from backend.providers.reading import Detail, Found, Listing, with_more
 BILL = "카드대금"  # the standard gives neither a name
 SHORT_TERM_LOAN = "단기카드대출"
 
+_CARDS = frozenset({AssetKind.CARD})  # and what is to be paid
+_LOANS = frozenset({AssetKind.LOAN})
+
 
 class Card(Struct, frozen=True, kw_only=True):
     """One row of CD01."""
@@ -236,9 +239,9 @@ def with_revolving(asset: CollectedAsset, answer: Revolvings) -> CollectedAsset:
 def loan_lists(page: LoanFlags) -> Iterator[Listing[Any]]:
     """The lists of loans that have any."""
     if page.is_loan_short_term:
-        yield Listing("CD32", ShortTermLoans, found_short_term)
+        yield Listing("CD32", ShortTermLoans, found_short_term, kinds=_LOANS)
     if page.is_loan_long_term:
-        yield Listing("CD33", LongTermLoans, found_long_term)
+        yield Listing("CD33", LongTermLoans, found_long_term, kinds=_LOANS)
 
 
 def found_short_term(page: ShortTermLoans) -> Iterator[Found]:
@@ -270,9 +273,9 @@ def _asset(kind: AssetKind, key: str, name: str, number: str = "") -> CollectedA
 
 
 LISTINGS = (
-    Listing("CD01", Cards, found_cards),
-    Listing("CD11", Points, found_points),
-    Listing("CD23", Payments, found_bill),
-    Listing("CD31", LoanFlags, lambda _: (), loan_lists),
-    Listing("PP01", PrepaidCards, found_prepaid, optional=True),
+    Listing("CD01", Cards, found_cards, kinds=_CARDS),
+    Listing("CD11", Points, found_points, kinds=frozenset({AssetKind.POINT})),
+    Listing("CD23", Payments, found_bill, kinds=_CARDS),
+    Listing("CD31", LoanFlags, lambda _: (), loan_lists, kinds=_LOANS),
+    Listing("PP01", PrepaidCards, found_prepaid, optional=True, kinds=frozenset({AssetKind.PREPAID})),
 )

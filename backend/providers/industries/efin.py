@@ -139,4 +139,7 @@ def _payment_account(account: PaymentAccount) -> CollectedAsset:
     )
 
 
-LISTINGS = (Listing("EF01", Wallets, found_wallets), Listing("EF11", PaymentAccounts, found_payment_accounts))
+LISTINGS = (
+    Listing("EF01", Wallets, found_wallets, kinds=frozenset({AssetKind.PREPAID})),
+    Listing("EF11", PaymentAccounts, found_payment_accounts, kinds=frozenset({AssetKind.PAID})),
+)

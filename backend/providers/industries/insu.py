@@ -227,4 +227,8 @@ def _policy(policy: Policy) -> CollectedAsset:
     )
 
 
-LISTINGS = (Listing("IS01", Policies, found_policies), Listing("IS11", PolicyLoans, found_loans, optional=True), irp.LISTING)
+LISTINGS = (
+    Listing("IS01", Policies, found_policies, kinds=frozenset({AssetKind.INSURANCE})),
+    Listing("IS11", PolicyLoans, found_loans, optional=True, kinds=frozenset({AssetKind.LOAN})),
+    irp.LISTING,
+)

@@ -159,4 +159,4 @@ def _asset(account: Account) -> CollectedAsset:
     )
 
 
-LISTINGS = (Listing("IV01", Accounts, found), irp.LISTING)
+LISTINGS = (Listing("IV01", Accounts, found, kinds=frozenset({AssetKind.INVESTMENT, AssetKind.PENSION})), irp.LISTING)

@@ -93,4 +93,4 @@ def _asset(irp: Irp) -> CollectedAsset:
     )
 
 
-LISTING = Listing("IR01", Irps, found, optional=True)
+LISTING = Listing("IR01", Irps, found, optional=True, kinds=frozenset({AssetKind.PENSION}))

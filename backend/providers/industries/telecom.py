@@ -76,4 +76,4 @@ def _asset(contract: Contract) -> CollectedAsset:
     )
 
 
-LISTINGS = (Listing("TC01", Contracts, found),)
+LISTINGS = (Listing("TC01", Contracts, found, kinds=frozenset({AssetKind.TELECOM})),)
