@@ -404,6 +404,7 @@ def _hands(foundation: Foundation, clients: Any) -> Hands:
         directory=foundation.directory,
         clock=clock,
         deadline=settings.provider_deadline,
+        defer=timedelta(seconds=settings.defer_seconds),
         asset_secret=asset_secret,
     )
     return Hands(signing=signing, collecting=collecting, refreshing=refreshing, unlinking=unlinking)

@@ -2,7 +2,7 @@
 
 In: (user, refresh, provider). Out: `asset.refreshed` when anything changed, and the last provider's end is `refresh.completed`. What was
 read is written when the reading has come to its end, with what each list reached, at once: an asset is never shown half read, and a
-provider with nothing new costs list calls only. Whatever the provider does is how it ended.
+provider with nothing new costs list calls only. One that rests is tried again for a few minutes; whatever else it does is how it ended.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from backend.clock import Clock
-from backend.errors import ConsentRequired, ProviderError, ProviderRefused, ProviderTimeout, Trouble
+from backend.errors import ConsentRequired, ProviderError, ProviderRefused, ProviderResting, ProviderTimeout, Trouble
 from backend.events import Asset, AssetRefreshed, LinkFact, RefreshCompleted, RefreshItem, RefreshStatus
-from backend.jobs.queue import JobQueue
+from backend.jobs.queue import JobQueue, Postponed
 from backend.providers.contract import ApiType, CollectedAsset, Provider, Timestamps
 from backend.providers.directory import Directory
 from backend.providers.outcomes import token_is_worn
@@ -33,11 +33,12 @@ from backend.registration.unlinking import Unlinking
 from backend.storage import assets, links, refreshes, users
 from backend.storage.database import Database
 from backend.storage.outbox import Entry, Relay
-from backend.storage.statements import Connection
+from backend.storage.statements import Connection, Row
 
 ASSETS_PER_FACT = 200  # an event is one message to a socket
 IDLE = timedelta(seconds=2)  # younger work is in somebody's hands
 MOST = 1000  # per sweep; the oldest first
+WAITED_FOR = timedelta(minutes=5)  # since a refresh began, for one that rests: longer is a delay that people are told of (section 7)
 
 log = structlog.get_logger()
 
@@ -59,7 +60,10 @@ class Reading(Struct, frozen=True):
 
 
 class Refreshing:
-    """Runs `refresh` jobs. One per process, made in `services.py`. `deadline`: seconds for one provider as a whole."""
+    """Runs `refresh` jobs. One per process, made in `services.py`.
+
+    `deadline`: seconds for one provider as a whole; `defer`: until a resting provider that named no time is tried again.
+    """
 
     def __init__(  # noqa: PLR0913  # all by keyword; built once
         self,
@@ -73,6 +77,7 @@ class Refreshing:
         directory: Callable[[], Directory],
         clock: Clock,
         deadline: float,
+        defer: timedelta,
         asset_secret: bytes,
     ) -> None:
         self._database = database
@@ -84,25 +89,28 @@ class Refreshing:
         self._directory = directory
         self._clock = clock
         self._deadline = deadline
+        self._defer = defer
         self._asset_secret = asset_secret
 
     async def refresh(self, user_id: str, refresh_id: str, org_code: str) -> None:
-        """Brings this provider of this refresh to its end."""
+        """Brings this provider of this refresh to its end. Raises `Postponed` while it rests."""
         name = Name(user_id, refresh_id, org_code)
         provider = self._directory().provider(org_code)
         if provider is None:  # it left the directory
             await self._end(name, ProviderRefused.TROUBLE)
-        elif await self._is_open(name):
-            await self._refreshed(name, provider)
+        elif (begun := await self._begun(name)) is not None:
+            await self._refreshed(name, provider, begun)
 
     async def give_up(self, user_id: str, refresh_id: str, org_code: str) -> None:
         """Ends a provider on which our own code failed again and again."""
         await self._end(Name(user_id, refresh_id, org_code), Trouble.INTERNAL)
 
-    async def _refreshed(self, name: Name, provider: Provider) -> None:
+    async def _refreshed(self, name: Name, provider: Provider, begun: datetime) -> None:
         try:
             async with asyncio.timeout(self._deadline):
                 reading = await self._read(name, provider)
+        except ProviderResting as exc:
+            await self._put_off(name, begun, exc)
         except ProviderError as exc:
             await self._fail(name, exc.TROUBLE, exc.reason)
         except TimeoutError:
@@ -110,10 +118,22 @@ class Refreshing:
         else:
             await self._end(name, None, reading)
 
-    async def _is_open(self, name: Name) -> bool:
+    async def _put_off(self, name: Name, begun: datetime, exc: ProviderResting) -> None:
+        """Raises `Postponed`, unless the refresh would wait too long for this one."""
+        now = self._clock.now()
+        retry_at = max(exc.retry_at or now + self._defer, now)
+        if retry_at - begun > WAITED_FOR:
+            await self._fail(name, exc.TROUBLE, exc.reason)
+            return
+        log.info("refresh.deferred", refresh_id=name.refresh_id, org_code=name.org_code, reason=exc.reason)
+        raise Postponed(retry_at)
+
+    async def _begun(self, name: Name) -> datetime | None:
+        """When the refresh began; None: there is nothing more to do for this provider."""
         async with self._database.reading() as connection:
             row = await refreshes.load(connection, name.user_id, name.refresh_id)
-        return row is not None and any(item.org_code == name.org_code and item.status is RefreshStatus.REFRESHING for item in items_of(row))
+        begun: datetime | None = row["created_at"] if row is not None and _is_open(row, name.org_code) else None
+        return begun
 
     async def _read(self, name: Name, provider: Provider) -> Reading:
         worn: Grant | None = None
@@ -162,9 +182,9 @@ class Refreshing:
             if await users.lock(connection, name.user_id) is None:
                 return ()
             row = await refreshes.load(connection, name.user_id, name.refresh_id)
-            items = items_of(row) if row is not None else ()
-            if not any(item.org_code == name.org_code and item.status is RefreshStatus.REFRESHING for item in items):
+            if row is None or not _is_open(row, name.org_code):
                 return ()
+            items = items_of(row)
             kept = reading is not None and await links.is_active(
                 connection, name.user_id, name.org_code, consent_tx_id=reading.grant.consent_tx_id
             )
@@ -178,6 +198,11 @@ class Refreshing:
 
         if entries := await self._database.transaction(deed):
             await self._relay.push(name.user_id, entries)
+
+
+def _is_open(row: Row, org_code: str) -> bool:
+    """Whether this provider of a refresh is still to be read."""
+    return any(item.org_code == org_code and item.status is RefreshStatus.REFRESHING for item in items_of(row))
 
 
 async def _new(connection: Connection, name: Name, reading: Reading, now: datetime) -> Reading:

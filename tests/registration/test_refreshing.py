@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 
-from tests.registration.house import ALL_SEVEN, BANK, CARD, TELECOM, Client, Following, House
+from tests.registration.house import ALL_SEVEN, BANK, CARD, DEFERRAL, TELECOM, Client, Following, House
 
 JSON = dict[str, Any]
 
@@ -141,12 +142,40 @@ async def test_what_is_gone_when_a_link_is_made_anew_is_told_in_the_registration
     assert ended["providers"][0]["assets"] == len(await anna.assets())
 
 
+async def until_tried_again(house: House, org_code: str) -> None:
+    """The provider was called, and again some time later."""
+    before = len(await house.calls(org_code))
+    async with asyncio.timeout(8):
+        while not (calls := (await house.calls(org_code))[before:]) or calls[-1]["at"] - calls[0]["at"] < DEFERRAL / 2:
+            await asyncio.sleep(0.05)
+
+
+async def test_a_provider_that_rests_is_tried_again_by_itself(house: House, anna: Client) -> None:
+    following = await linked(anna, BANK, CARD)
+    await house.execute("UPDATE assets SET name = 'as it was' WHERE user_id = $1", anna.sub)
+    await forget(house, anna, BANK)
+    await forget(house, anna, CARD)
+    await house.provider(CARD, mode="maintenance")
+    refreshing = asyncio.create_task(refreshed(following))
+    await until_tried_again(house, CARD)
+    async with asyncio.timeout(8):
+        while "asset.refreshed" not in following.said:
+            await asyncio.sleep(0.02)
+    assert {event["org_code"] for event in following.events if event["type"] == "asset.refreshed"} == {BANK}, "nobody waits for it"
+    await house.provider(CARD, mode="ok")
+    assert {code: item["status"] for code, item in (await refreshing).items()} == {BANK: "completed", CARD: "completed"}
+    assert "as it was" not in {asset["name"] for asset in await anna.assets()}
+
+
 async def test_each_provider_ends_as_it_does_and_a_failure_forgets_nothing(house: House, anna: Client) -> None:
     following = await linked(anna, BANK, CARD, TELECOM)
     reached = await kept(house, anna, BANK)
     await house.provider(BANK, mode="http500")
     await house.provider(CARD, mode="maintenance")
-    ended = await refreshed(following)
+    refreshing = asyncio.create_task(refreshed(following))
+    await until_tried_again(house, CARD)
+    await house.execute("UPDATE refreshes SET created_at = created_at - interval '5 minutes' WHERE user_id = $1", anna.sub)
+    ended = await refreshing
     assert {code: item["error"] and item["error"]["code"] for code, item in ended.items()} == {
         BANK: "provider_unavailable",
         CARD: "provider_resting",
