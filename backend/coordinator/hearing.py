@@ -31,13 +31,13 @@ class Hearing:
         self._bad: dict[Circuit, tuple[float, frozenset[str]]] = {}  # who is bad where, and when that was seen
 
     def heard(self, report: Report, at: float, draw: Draw) -> list[Verdict]:
-        """Takes in a report that was made at `at`. Heard before: it changes nothing."""
+        """Takes in a report that was sent at `at`. Heard before: it changes nothing."""
         if not self._roster.counts(report.node, report.number, at):
             return []
         verdicts: list[Verdict] = []
         for circuit, calls in _by_circuit(report.calls).items():
             before = self.standing(circuit)
-            for arrived in self._meaning(before, report.node, calls, at):
+            for arrived in self._meaning(before, report, calls, at):
                 verdicts.append(self.tell(circuit, arrived, at, draw()))
         return [given for given in verdicts if given.decision is not None]
 
@@ -86,7 +86,7 @@ class Hearing:
                 flagged[node] = (*flagged.get(node, ()), circuit)
         return flagged
 
-    def _meaning(self, standing: Standing, node: str, calls: list[CallEnded], at: float) -> Iterable[Arrived]:
+    def _meaning(self, standing: Standing, report: Report, calls: list[CallEnded], at: float) -> Iterable[Arrived]:
         """What a node's calls to one institution say, in the order in which it counts."""
         newest = max(call.epoch for call in calls)
         if newest > standing.epoch:
@@ -94,7 +94,7 @@ class Hearing:
         if standing.mode is not Mode.AUTO:
             return
         probe = standing.probe
-        if probe is not None and probe.name == node:
+        if probe is not None and probe.name == report.node:
             for call in calls:
                 if call.epoch >= probe.fence:  # nobody else is let through
                     yield (
@@ -104,7 +104,7 @@ class Hearing:
                     )
         elif standing.state is CircuitState.CLOSED:
             yield from (MaintenanceTold(call.epoch, call.resting_ms) for call in calls if call.resting_ms is not None)
-            self._sample(standing.circuit).take(node, calls, at)
+            self._sample(standing.circuit).take(report.node, calls, at - report.waited_ms)
             yield Heard(self.evidence(standing.circuit, at))
 
     def _lately_bad(self, now: float) -> dict[Circuit, frozenset[str]]:

@@ -52,7 +52,7 @@ class Options(Struct, frozen=True, kw_only=True):
     # --- how it closes
     automatic: bool = True  # False: probed only for somebody who waits
     permitted_calls: int = 2  # of a probe; the round is full at `min(minimum_calls, permitted_calls)`
-    longest_half_open_ms: int = 30_000  # then it opens again; 0: no bound
+    longest_half_open_ms: int = 30_000  # then it opens again
     probe_lease_ms: int = 3_000  # a probe that is not heard of for so long is lost
     ramp_ms: int = 5_000  # over which nodes let a growing share through after a probe closed it
 
@@ -102,7 +102,7 @@ _BOUNDS: tuple[tuple[str, float, float], ...] = (
     ("longest_maintenance_ms", 1, _A_DAY),
     ("expires_ms", 1, _A_DAY),
     ("permitted_calls", 1, 1_000),
-    ("longest_half_open_ms", 0, _A_DAY),
+    ("longest_half_open_ms", 1, _A_DAY),
     ("probe_lease_ms", 1, _A_DAY),
     ("ramp_ms", 0, _A_DAY),
 )

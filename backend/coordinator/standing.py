@@ -59,6 +59,7 @@ class Standing(Struct, frozen=True, kw_only=True):
     opened: int = 0  # how often in a row, since it closed
     probe_at_ms: float | None = None  # OPEN: when a probe may be made. None: not open, or nobody will by itself
     probe: Probe | None = None  # HALF_OPEN only
+    held_ms: float = 0.0  # until when a node may believe that it has the probe, whatever became of the circuit meanwhile
     believed_ms: float | None = None  # when nodes that heard nothing more stop to believe. None: never
     doubted_ms: float | None = None  # since when there is reason to open, and too few nodes that say so. None: there is not
 
@@ -81,19 +82,21 @@ def decision_of(standing: Standing, now: float, options: Options) -> Decision:
 
 def probe_is_due(standing: Standing, now: float) -> bool:
     """Whether somebody should ask for the probe."""
-    return standing.probe_at_ms is not None and now >= standing.probe_at_ms
+    return standing.probe_at_ms is not None and now >= max(standing.probe_at_ms, standing.held_ms)
 
 
 def restored(standing: Standing, now: float, options: Options) -> Standing:
     """A stored standing in the hands of a new leader, whose clock may be behind: no wait is longer than it could be from now on."""
     longest = options.longest_maintenance_ms if standing.reason == Reason.MAINTENANCE else options.longest_wait_ms
+    stands = max(longest, options.longest_half_open_ms) + options.expires_ms
     probe = standing.probe
     return replace(
         standing,
         since_ms=min(standing.since_ms, now),
         probe_at_ms=_at_most(standing.probe_at_ms, now + longest),
         probe=replace(probe, until_ms=min(probe.until_ms, now + options.probe_lease_ms)) if probe is not None else None,
-        believed_ms=_at_most(standing.believed_ms, now + longest + options.expires_ms),
+        held_ms=min(standing.held_ms, now + options.probe_lease_ms),
+        believed_ms=_at_most(standing.believed_ms, now + stands),
         doubted_ms=None,
     )
 

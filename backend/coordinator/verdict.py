@@ -4,15 +4,16 @@ Out: the new standing and, if anything changed for the nodes, a `Decision` with 
 What a shell does once it leads (`hearing.py` keeps standings and samples together, so these are all its calls):
 
     hearing = Hearing(options, stored_standings, now=now)                    # at the beginning of a reign
-    verdicts = hearing.heard(report, at, draw)                               # each report; `at`: when it was put on the stream
+    verdicts = hearing.heard(report, at, draw)                               # each report; `at`: when the stream took it
     verdicts = hearing.passed(now, draw)                                     # a few times a second
     given = hearing.tell(circuit, ProbeAsked(node), now, draw())             # a node wants to probe; `admitted(given, node)`: it may
     given = hearing.tell(circuit, ModeSet(mode, reason), now, draw())        # an operator's word
     decision = decision_of(hearing.standing(circuit), now, options)          # for a node that reads the whole state
 
-Each verdict is stored first, fenced by the leader's token, and its decision published then. Refused: another leads, and this memory is
-thrown away. The probing node asks again at a third of its lease, counts it from when it *asked*, stops when it has run out; its calls
-count by its reports; cancelled, it says `ProbeReleased`.
+Each verdict is stored first, fenced by the leader's token, that of `tell` also if it has no decision; then its decision is published and
+the asker answered. Refused: another leads, and this memory is thrown away. The probing node asks under the name that it reports by, and
+again at a third of its lease, which it counts from when it *asked*; it stops when that has run out. Its calls count by its reports;
+cancelled, it says `ProbeReleased`.
 
 A success can be the call that trips: it may complete the minimum. A result of an older epoch never decides, results in forced modes are
 dropped, a cancelled call is neither. Whatever opened by itself is said again before nodes stop to believe it.
@@ -120,14 +121,16 @@ def _waits(standing: Standing, _arrived: Arrived, at: _At) -> Standing:
     """As time passes: ends under metrics only, and is said again before nodes stop to believe it."""
     if not at.options.acts:
         return _closed(standing, Reason.METRICS_ONLY, at)
-    return _said_again(standing, at)
+    believed = standing.believed_ms
+    return _told(standing, at) if believed is not None and at.now >= believed - at.options.expires_ms / 2 else standing
 
 
 def _probed(standing: Standing, asked: ProbeAsked, at: _At) -> Standing:
     if not probe_is_due(standing, at.now) or not (at.options.automatic or asked.wanted):
         return standing
     probe = Probe(name=asked.name, fence=standing.epoch + 1, until_ms=at.now + at.options.probe_lease_ms)
-    return _told(_in_state(standing, CircuitState.HALF_OPEN, Reason.PROBING, at, probe=probe), at)
+    half_open = _in_state(standing, CircuitState.HALF_OPEN, Reason.PROBING, at, probe=probe)
+    return _told(replace(half_open, held_ms=probe.until_ms), at)
 
 
 # --- half-open --------------------------------------------------------------------------------------------------------------------------
@@ -135,21 +138,21 @@ def _probed(standing: Standing, asked: ProbeAsked, at: _At) -> Standing:
 
 def _probe_runs(standing: Standing, _arrived: Arrived, at: _At) -> Standing:
     """As time passes: a silent lease frees the circuit for another probe, a round without end is a failed one."""
-    longest, probe = at.options.longest_half_open_ms, standing.probe
     if not at.options.acts:
         return _closed(standing, Reason.METRICS_ONLY, at)
-    if longest and at.now - standing.since_ms >= longest:
+    if at.now - standing.since_ms >= at.options.longest_half_open_ms:
         return _opened(standing, Reason.PROBE_SILENT, at)
-    if probe is None or at.now >= probe.until_ms:
+    if standing.probe is None or at.now >= standing.probe.until_ms:
         return _freed(standing, Reason.PROBE_LOST, at)
-    return _said_again(standing, at)
+    return standing
 
 
 def _probe_kept(standing: Standing, asked: ProbeAsked, at: _At) -> Standing:
     probe = standing.probe
     if probe is None or probe.name != asked.name:
         return standing  # never two
-    return replace(standing, probe=replace(probe, until_ms=at.now + at.options.probe_lease_ms))
+    until = at.now + at.options.probe_lease_ms
+    return replace(standing, probe=replace(probe, until_ms=until), held_ms=until)
 
 
 def _probe_answered(standing: Standing, answered: ProbeAnswered, at: _At) -> Standing:
@@ -175,7 +178,7 @@ def _probe_answered(standing: Standing, answered: ProbeAnswered, at: _At) -> Sta
 def _probe_released(standing: Standing, released: ProbeReleased, at: _At) -> Standing:
     if standing.probe is None or standing.probe.fence != released.fence:
         return standing
-    return _freed(standing, Reason.PROBE_RELEASED, at)
+    return _freed(replace(standing, held_ms=at.now), Reason.PROBE_RELEASED, at)
 
 
 # --- in several -------------------------------------------------------------------------------------------------------------------------
@@ -272,13 +275,9 @@ def _in_state(
     return replace(standing, state=state, reason=reason, since_ms=at.now, probe_at_ms=probe_at_ms, probe=probe, doubted_ms=None)
 
 
-def _said_again(standing: Standing, at: _At) -> Standing:
-    believed = standing.believed_ms
-    return _told(standing, at) if believed is not None and at.now >= believed - at.options.expires_ms / 2 else standing
-
-
 def _told(standing: Standing, at: _At) -> Standing:
     """As nodes hear it: the next epoch, and how long they believe it without another word."""
-    until = standing.probe.until_ms if standing.probe is not None else standing.probe_at_ms
-    believed = max(until, at.now) + at.options.expires_ms if until is not None else None
+    half_open = standing.state is CircuitState.HALF_OPEN
+    until = standing.since_ms + at.options.longest_half_open_ms if half_open else standing.probe_at_ms
+    believed = None if until is None else max(until, at.now) + at.options.expires_ms
     return replace(standing, epoch=standing.epoch + 1, believed_ms=believed)

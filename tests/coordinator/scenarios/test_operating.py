@@ -66,6 +66,18 @@ def test_an_open_circuit_can_be_forced_closed_and_a_half_open_one_loses_its_prob
     """)
 
 
+def test_a_probe_that_may_still_be_under_way_is_waited_for() -> None:
+    play("""
+        size=4 minimum_calls=4 quorum=1
+        0s    a: F F F F             -> open
+        5s    a asks                 -> half_open, probe a, wait 3s
+        6s    says forced_open "stop"  -> open, no probe
+        7s    says auto ""           -> open forced_mode_ended
+        7s    b asks                 -> open, no probe
+        8s    b asks                 -> half_open, probe b
+    """)
+
+
 def test_forced_modes_follow_each_other() -> None:
     play("""
         0s    says forced_open "a"   -> open a, epoch 1, told

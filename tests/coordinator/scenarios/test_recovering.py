@@ -170,14 +170,14 @@ def test_half_open_ends_however_faithfully_the_lease_is_kept() -> None:
     """)
 
 
-def test_half_open_may_be_without_end() -> None:
+def test_half_open_is_believed_past_its_end_so_that_the_probes_epoch_can_stand() -> None:
     play("""
-        size=4 minimum_calls=4 quorum=1 longest_half_open_ms=0 probe_lease_ms=100000 expires_ms=10000
+        size=4 minimum_calls=4 quorum=1 longest_half_open_ms=60000 probe_lease_ms=50000 expires_ms=10000
         0s     a: F F F F            -> open
-        5s     a asks                -> half_open, epoch 2, expires 110s
-        100s   a asks                -> half_open, probe a, epoch 2
-        110s   time passes           -> half_open, probe a, epoch 3, told, expires 100s       # said again in time
-        111s   a: . .                -> closed recovered
+        5s     a asks                -> half_open, epoch 2, expires 70s
+        50s    a asks                -> half_open, epoch 2, not told
+        64.9s  time passes           -> half_open, epoch 2, expires 10.1s, not told
+        65s    time passes           -> open probe_silent, epoch 3, told
     """)
 
 
