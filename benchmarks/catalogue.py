@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks import calling, handing_over, pushing, registering
+from benchmarks import calling, guarding, handing_over, pushing, registering
 from benchmarks.model import Benchmark
 
 BENCHMARKS: dict[str, Benchmark[Any]] = {
-    benchmark.name: benchmark for benchmark in (registering.BENCHMARK, handing_over.BENCHMARK, pushing.BENCHMARK, calling.BENCHMARK)
+    benchmark.name: benchmark
+    for benchmark in (registering.BENCHMARK, handing_over.BENCHMARK, pushing.BENCHMARK, calling.BENCHMARK, guarding.BENCHMARK)
 }

@@ -32,7 +32,7 @@ class Mode(StrEnum):
     FORCED_CLOSED = "forced_closed"
 
 
-class Circuit(Struct, frozen=True):
+class Circuit(Struct, frozen=True, array_like=True):
     """Which circuit."""
 
     org_code: str

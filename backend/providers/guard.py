@@ -137,13 +137,19 @@ async def node_circuits(
     directory: Callable[[], Directory], settings: Settings, clock: Clock, *, reports: Reports
 ) -> AsyncIterator[NodeCircuits]:
     """Reports while the block runs. Give `guard` to `http_clients`, and decisions to `mirrors`."""
-
-    def slow_after(org_code: str) -> float:
-        current = directory()
-        entry = current.provider(org_code) or (current.ca if current.ca.org_code == org_code else None)
-        return settings.slow_after if entry is None or entry.slow_after is None else entry.slow_after
-
     mirrors = Mirrors(clock)
     async with Noticing(reports, clock) as noticing:
-        guard = CircuitGuard(mirrors=mirrors, notices=noticing, clock=clock, slow_after=slow_after)
+        guard = CircuitGuard(mirrors=mirrors, notices=noticing, clock=clock, slow_after=slow_after(directory, settings))
         yield NodeCircuits(mirrors=mirrors, noticing=noticing, guard=guard)
+
+
+def slow_after(directory: Callable[[], Directory], settings: Settings) -> Callable[[str], float]:
+    """Seconds after which an answer of an institution counts as slow: its entry says, or the setting."""
+    usual = settings.slow_after
+
+    def seconds(org_code: str) -> float:
+        current = directory()
+        entry = current.provider(org_code) or (current.ca if current.ca.org_code == org_code else None)
+        return usual if entry is None or entry.slow_after is None else entry.slow_after
+
+    return seconds

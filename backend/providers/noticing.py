@@ -27,7 +27,8 @@ from backend.providers.outcomes import Weight
 from backend.providers.traffic import Tally
 
 TOLD_EVERY = 0.1  # seconds from a call's end to its report
-BREATH = 0.01  # seconds between two reports, however many calls fail
+SUMS_EVERY = 0.5  # seconds between two reports with roll-ups: those of failing calls would hold hardly more than one call to a roll-up
+BREATH = 0.025  # seconds between two reports, however many calls fail: they cost more than the calls in them
 MOST_CALLS = 20_000  # that wait: four seconds of what a node is built for
 MOST_IN_A_REPORT = 2_000  # calls, about 100 KB
 SENT_WITHIN = 5.0  # seconds, of one attempt
@@ -95,6 +96,7 @@ class Noticing:
         self._waiting: deque[Noticed] = deque()
         self._dropped = 0
         self._tally = Tally()
+        self._summed = -SUMS_EVERY  # when a report had roll-ups
         self._unsent: tuple[Report, float] | None = None  # and when it was made
         self._anything = asyncio.Event()
         self._failed = asyncio.Event()
@@ -112,8 +114,13 @@ class Noticing:
 
     @property
     def waiting(self) -> int:
-        """Calls that are in no report yet, and those of a report that was not taken yet; cancelled ones among them only while fresh."""
-        return len(self._fresh) + len(self._waiting) + (len(self._unsent[0].calls) if self._unsent else 0)
+        """Calls that are in no report yet, and those of one that was not taken yet, at least one; cancelled ones only while fresh."""
+        return len(self._fresh) + len(self._waiting) + (max(len(self._unsent[0].calls), 1) if self._unsent else 0)
+
+    @property
+    def all_told(self) -> bool:
+        """Whether nothing is left to say, roll-ups included."""
+        return not self.waiting and not self._tally
 
     async def __aenter__(self) -> Noticing:
         self._telling = asyncio.create_task(self.tell())
@@ -129,7 +136,8 @@ class Noticing:
     async def tell(self) -> None:
         """Reports, one at a time, until it is cancelled."""
         while True:
-            await self._anything.wait()
+            if not self._tally:
+                await self._anything.wait()
             await self._for(TOLD_EVERY)
             self._anything.clear()
             self._failed.clear()
@@ -164,8 +172,8 @@ class Noticing:
         try:
             async with asyncio.timeout(SENT_WITHIN):
                 await self._reports.send(msgspec.structs.replace(report, waited_ms=waited) if waited else report)
-        except (EngineUnavailable, TimeoutError):
-            log.warning("report.not_taken", number=report.number, waiting=self.waiting)
+        except Exception as exc:  # whatever it is: calls go on, and the sums are kept
+            log.warning("report.not_taken", number=report.number, waiting=self.waiting, why=type(exc).__name__)
             return False
         self._unsent = None
         return True
@@ -173,19 +181,21 @@ class Noticing:
     async def _last_words(self) -> None:
         try:
             async with asyncio.timeout(LAST_WORDS):
-                while (self._unsent is not None or self._make()) and await self._sent():
+                while (self._unsent is not None or self._make(last=True)) and await self._sent():
                     pass
         except TimeoutError:
             log.warning("report.not_taken", number=self._number, waiting=self.waiting)
 
-    def _make(self) -> bool:
-        """The next report, under the next number; False: there is nothing to say."""
+    def _make(self, *, last: bool = False) -> bool:
+        """The next report, under the next number; False: there is nothing to say yet. The `last` one says all."""
         self._digest()
-        if not self._waiting and not self._tally and not self._dropped:
-            return False
         now = self._clock.monotonic()
+        sums = bool(self._tally) and (last or now >= self._summed + SUMS_EVERY)
+        if not self._waiting and not sums:
+            return False
         calls = tuple(_ended(self._waiting.popleft(), now) for _ in range(min(len(self._waiting), MOST_IN_A_REPORT)))
-        rollups, seen, uncounted = self._tally.taken()
+        rollups, seen, uncounted = self._tally.taken() if sums else ((), (), 0)
+        self._summed = now if sums else self._summed
         self._number += 1
         report = Report(
             node=self.node, number=self._number, calls=calls, dropped=self._dropped, rollups=rollups, seen=seen, uncounted=uncounted
@@ -213,6 +223,6 @@ class Noticing:
 
 
 def _ended(noticed: Noticed, now: float) -> CallEnded:
-    ago_ms, took_ms = round((now - noticed.began - noticed.took) * 1000, 1), round(noticed.took * 1000, 1)
+    ago_ms, took_ms = round((now - noticed.began - noticed.took) * 1000), round(noticed.took * 1000)  # whole ones: half of the bytes
     weight = noticed.weight or Weight.IGNORED  # those that we ended are not told
     return CallEnded(noticed.circuit, noticed.epoch, weight, took_ms, ago_ms, noticed.resting_ms, noticed.reason)

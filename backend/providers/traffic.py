@@ -20,7 +20,7 @@ KST_MS = 9 * HOUR_MS  # Korea is ahead of UTC by whole hours, so an hour begins 
 BOUNDS_MS = (5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000)
 
 MOST_ROLLUPS = 10_000  # that wait to be told: a hundred institutions with twenty APIs make 4,000 an hour
-MOST_USERS = 100_000  # that wait to be told
+MOST_USERS = 100_000  # in all roll-ups that wait to be told; one who called three APIs counts three times
 
 
 class Rollup(Struct, frozen=True, kw_only=True, array_like=True):
@@ -60,8 +60,7 @@ class Tally:
     def __init__(self) -> None:
         self.uncounted = 0  # calls, or users of calls, that found no room
         self._sums: dict[tuple[str, str, bool, int], _Sum] = {}
-        self._users: dict[tuple[str, int], set[str]] = {}
-        self._named = 0
+        self._named = 0  # users in them
 
     def __bool__(self) -> bool:
         return bool(self._sums or self.uncounted)
@@ -82,8 +81,8 @@ class Tally:
         added.ms += took_ms
         added.ms_squared += took_ms * took_ms
         added.histogram[bisect_left(BOUNDS_MS, took_ms)] += 1
-        if user is not None:
-            self._name(org_code, began_ms, user)
+        if user is not None and user not in added.users:
+            self._name(added, user)
 
     def add_cancelled(self, org_code: str, api_code: str, scheduled: bool, began_ms: int, user: str | None) -> None:
         """A call that we ended."""
@@ -92,15 +91,18 @@ class Tally:
             return
         added.calls += 1
         added.cancelled += 1
-        if user is not None:
-            self._name(org_code, began_ms, user)
+        if user is not None and user not in added.users:
+            self._name(added, user)
 
     def taken(self) -> tuple[tuple[Rollup, ...], tuple[Seen, ...], int]:
         """Everything since the last time, and how many found no room; begins again with nothing."""
         rollups = tuple(_rollup(key, sums) for key, sums in self._sums.items())
-        seen = tuple(Seen(org_code=org_code, day=day, users=tuple(users)) for (org_code, day), users in self._users.items())
+        users: dict[tuple[str, int], set[str]] = {}
+        for (org_code, _, _, hour), sums in self._sums.items():
+            users.setdefault((org_code, day_of(hour)), set()).update(sums.users)
+        seen = tuple(Seen(org_code=org_code, day=day, users=tuple(named)) for (org_code, day), named in users.items() if named)
         uncounted = self.uncounted
-        self.uncounted, self._sums, self._users, self._named = 0, {}, {}, 0
+        self.uncounted, self._sums, self._named = 0, {}, 0
         return rollups, seen, uncounted
 
     def _sum_of(self, org_code: str, api_code: str, scheduled: bool, began_ms: int) -> _Sum | None:
@@ -114,14 +116,11 @@ class Tally:
         added = self._sums[key] = _Sum()
         return added
 
-    def _name(self, org_code: str, began_ms: int, user: str) -> None:
-        named = self._users.setdefault((org_code, day_of(began_ms)), set())
-        if user in named:
-            return
+    def _name(self, added: _Sum, user: str) -> None:
         if self._named >= MOST_USERS:
             self.uncounted += 1
             return
-        named.add(user)
+        added.users.add(user)
         self._named += 1
 
 
@@ -141,11 +140,12 @@ def merged(rollups: Iterable[Rollup]) -> dict[tuple[str, str, bool, int], Rollup
 class _Sum:
     """A roll-up that still grows."""
 
-    __slots__ = ("calls", "cancelled", "failures", "histogram", "ms", "ms_squared", "slow", "successes")
+    __slots__ = ("calls", "cancelled", "failures", "histogram", "ms", "ms_squared", "slow", "successes", "users")
 
     def __init__(self) -> None:
         self.calls = self.successes = self.cancelled = self.slow = self.ms = self.ms_squared = 0
         self.failures: dict[str, int] = {}
+        self.users: set[str] = set()
         self.histogram = [0] * (len(BOUNDS_MS) + 1)
 
     def take(self, more: Rollup) -> None:

@@ -22,7 +22,7 @@ from backend.providers.contract import ApiType
 from backend.providers.directory import directory_of
 from backend.providers.guard import CircuitGuard, NodeCircuits, node_circuits
 from backend.providers.mirror import SPREAD, Mirrors
-from backend.providers.noticing import Noticed, ReportsInMemory
+from backend.providers.noticing import SUMS_EVERY, Noticed, ReportsInMemory
 from backend.providers.outcomes import Failure, Finding, RspCode, Weight
 from backend.providers.traffic import merged, user_key
 from backend.settings import Settings
@@ -282,7 +282,8 @@ async def road(sandbox: str, sandbox_clock: ManualClock) -> AsyncIterator[Road]:
 
 
 async def _told(road: Road) -> None:
-    while road.circuits.noticing.waiting:
+    while not road.circuits.noticing.all_told:
+        road.journey.clock.move(timedelta(seconds=SUMS_EVERY))
         await asyncio.sleep(0.01)  # a report leaves on its own time
 
 

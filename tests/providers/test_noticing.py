@@ -95,6 +95,17 @@ async def test_many_failures_share_reports_of_which_one_is_under_way() -> None:
     assert len(reports.received) < 40
 
 
+async def test_roll_ups_of_failing_calls_wait_for_each_other_and_are_told_without_a_further_call() -> None:
+    reports = ReportsInMemory()
+    async with Noticing(reports, CLOCK) as told:
+        for number in range(1, 4):
+            told.notice(noticed(Weight.FAILURE))
+            await until(lambda number=number: calls(reports.received) == number)
+        await until(lambda: told.all_told)
+    sums = [sum(each.calls for each in report.rollups) for report in reports.received]
+    assert sums == [1, 0, 0, 2]
+
+
 async def test_a_cancelled_call_is_in_the_roll_ups_and_in_no_sample() -> None:
     reports = ReportsInMemory()
     async with Noticing(reports, CLOCK) as told:
@@ -111,7 +122,7 @@ async def test_who_leaves_says_what_is_left() -> None:
             told.notice(noticed())
     assert [report.number for report in reports.received] == [1, 2]
     assert calls(reports.received) == rolled(reports.received) == MOST_IN_A_REPORT + 1
-    assert told.waiting == 0
+    assert told.all_told
 
 
 async def test_a_report_that_was_perhaps_kept_is_sent_again_as_it_is_under_its_number() -> None:
@@ -122,13 +133,13 @@ async def test_a_report_that_was_perhaps_kept_is_sent_again_as_it_is_under_its_n
         await until(lambda: len(reports.received) >= 2)
         told.notice(noticed())  # comes too late for the first
         reports.mute = False
-        await until(lambda: len(reports.counted) == 2)
+        await until(lambda: told.all_told)
     again = [report for report in reports.received if report.number == 1]
     assert len(again) >= 2
     assert len({msgspec.json.encode(msgspec.structs.replace(each, waited_ms=0)) for each in again}) == 1
     assert [each.waited_ms for each in again] == sorted(each.waited_ms for each in again)
     assert again[-1].waited_ms >= 50
-    assert [len(report.calls) for report in reports.counted] == [1, 1]
+    assert [len(report.calls) for report in reports.counted if report.calls] == [1, 1]
 
 
 async def test_while_nobody_listens_the_oldest_calls_give_way_and_no_roll_up_does() -> None:
@@ -141,11 +152,11 @@ async def test_while_nobody_listens_the_oldest_calls_give_way_and_no_roll_up_doe
             told.notice(noticed(epoch=epoch))
         assert told.waiting <= MOST_CALLS + MOST_IN_A_REPORT + 1
         reports.away = False
-        await until(lambda: told.waiting == 0)
+        await until(lambda: told.all_told)
     dropped = sum(report.dropped for report in reports.counted)
     assert dropped > 0
     assert calls(reports.counted) + dropped == rolled(reports.counted) == MOST_CALLS + 5_001
-    assert reports.counted[-1].calls[-1].epoch == MOST_CALLS + 4_999
+    assert [call for report in reports.counted for call in report.calls][-1].epoch == MOST_CALLS + 4_999
     assert all(len(report.calls) <= MOST_IN_A_REPORT for report in reports.counted)
 
 
@@ -194,9 +205,9 @@ def test_numbers_have_no_holes_and_one_content_each_and_every_call_is_told_once(
         for burst in bursts:
             for _ in range(burst):
                 told.notice(noticed())
-            await _one_attempt(told)
-        while told.waiting:
-            await _one_attempt(told)
+            await _one_attempt(told, last=bool(burst % 2))
+        while not told.all_told:
+            await _one_attempt(told, last=True)
 
     asyncio.run(lived())
     assert [report.number for report in reports.counted] == list(range(1, len(reports.counted) + 1))
@@ -205,6 +216,6 @@ def test_numbers_have_no_holes_and_one_content_each_and_every_call_is_told_once(
     assert calls(reports.counted) == rolled(reports.counted) == sum(bursts)
 
 
-async def _one_attempt(told: Noticing) -> None:
-    if told._unsent is not None or told._make():
+async def _one_attempt(told: Noticing, *, last: bool) -> None:
+    if told._unsent is not None or told._make(last=last):
         await told._sent()

@@ -90,11 +90,12 @@ def test_room_is_bounded_and_what_finds_none_is_counted(monkeypatch: pytest.Monk
     tally = Tally()
     for number in range(5):
         add(tally, user=f"u{number}")
+        add(tally, user=f"u{number}")
         add(tally, api_code=f"BA{number:02d}")
     rollups, seen, uncounted = tally.taken()
     assert len(rollups) == 2
     assert sum(len(each.users) for each in seen) == 3
-    assert uncounted == 2 + 3  # users 3 and 4; three of the five other codes, since BA01 is one that was there
+    assert uncounted == 4 + 3  # users 3 and 4, twice each; three of the five codes, since BA01 was there, and one found room
 
 
 CALLS = st.lists(
