@@ -19,7 +19,7 @@ from backend.clock import Clock
 from backend.errors import ProviderError, ProviderResting
 from backend.providers import outcomes
 from backend.providers.calls import Call
-from backend.providers.circuits import Decision
+from backend.providers.circuits import CircuitState, Decision
 from backend.providers.directory import Directory
 from backend.providers.mirror import Mirror, Mirrors
 from backend.providers.noticing import Noticed, Noticing, Reports
@@ -52,15 +52,16 @@ class CircuitGuard:
         mirror = self._mirrors.of(org_code, call.scope)
         return self.tried(mirror, mirror.breaker, call, attempt)
 
-    def as_probe(self, decision: Decision) -> Guard:
+    def as_probe(self, decision: Decision, *, held: Callable[[], bool]) -> Guard:
         """The guard of the one who may probe. `decision`: the half-open state that this probe was granted with; it is applied if newer.
 
-        Calls of that circuit pass through it one at a time, as long as nothing newer was decided; then they are as all others are.
-        Other circuits of the institution stand as they stand.
+        `held()`: whether the probe's lease still runs, by the holder's own clock. While it does, calls of that circuit pass one at a time
+        as long as it is half-open, and without a ramp once it has closed, so that the job that probed comes to its end; an open
+        circuit refuses them too. Without the lease, and for other circuits, this is the guard that all have.
         """
         mirror = self._mirrors.of(decision.circuit.org_code, decision.circuit.scope)
         mirror.apply(decision)
-        return _Probe(self, mirror, decision.epoch)
+        return _Probe(self, mirror, held)
 
     async def tried(self, mirror: Mirror, breaker: CircuitBreaker, call: Call[T], attempt: Callable[[], Awaitable[T]]) -> T:
         """As `through`, by the mirror's `breaker` or its `trial`."""
@@ -103,24 +104,24 @@ def _never() -> None:
 class _Probe:
     """`transport.Guard` for one probe."""
 
-    def __init__(self, guard: CircuitGuard, mirror: Mirror, epoch: int) -> None:
+    def __init__(self, guard: CircuitGuard, mirror: Mirror, held: Callable[[], bool]) -> None:
         self._guard = guard
         self._mirror = mirror
-        self._epoch = epoch
+        self._held = held
         self._turn = asyncio.Lock()
 
     async def through(self, org_code: str, call: Call[T], attempt: Callable[[], Awaitable[T]]) -> T:
         """Waits for its turn: a job's first lists are called all at once, and only the first of them is to meet a bank that may be ill."""
-        if not self._stands_for(org_code, call):
+        if (org_code, call.scope) != (self._mirror.circuit.org_code, self._mirror.circuit.scope):
             return await self._guard.through(org_code, call, attempt)
+        if self._mirror.standing is not CircuitState.HALF_OPEN:
+            return await self._tried(call, attempt)
         async with self._turn:
-            if self._stands_for(org_code, call):
-                return await self._guard.tried(self._mirror, self._mirror.trial, call, attempt)
-        return await self._guard.through(org_code, call, attempt)
+            return await self._tried(call, attempt)
 
-    def _stands_for(self, org_code: str, call: Call[T]) -> bool:
-        circuit = self._mirror.circuit
-        return (org_code, call.scope, self._epoch) == (circuit.org_code, circuit.scope, self._mirror.epoch)
+    async def _tried(self, call: Call[T], attempt: Callable[[], Awaitable[T]]) -> T:
+        """Asks for the lease at the last moment: it may have run out while the call waited."""
+        return await self._guard.tried(self._mirror, self._mirror.trial if self._held() else self._mirror.breaker, call, attempt)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -196,9 +196,13 @@ async def test_an_open_circuit_of_which_nothing_more_is_heard_lets_through_again
 # The probe.
 
 
+def held() -> bool:
+    return True
+
+
 async def test_half_open_lets_the_probe_through_and_nobody_else(house: House) -> None:
     house.decide(decision(CircuitState.OPEN, 1))
-    probe = house.guard.as_probe(decision(CircuitState.HALF_OPEN, 2))  # on a node that has not heard of it yet
+    probe = house.guard.as_probe(decision(CircuitState.HALF_OPEN, 2), held=held)  # on a node that has not heard of it yet
     with pytest.raises(ProviderResting, match=Failure.CIRCUIT_HALF_OPEN) as caught:
         await house.guard.through(BANK, READ, house.ending())
     assert caught.value.retry_at == NOW + timedelta(seconds=SPREAD)
@@ -206,18 +210,35 @@ async def test_half_open_lets_the_probe_through_and_nobody_else(house: House) ->
     assert [noted.epoch for noted in house.noted] == [2]
 
 
-@pytest.mark.parametrize("state", [CircuitState.OPEN, CircuitState.HALF_OPEN])
-async def test_a_probe_that_comes_late_is_refused_as_everybody(house: House, state: CircuitState) -> None:
-    house.decide(decision(state, 3))
-    with pytest.raises(ProviderResting):
-        await house.guard.as_probe(decision(CircuitState.HALF_OPEN, 2)).through(BANK, READ, house.ending())
+async def test_a_probe_that_comes_when_the_circuit_has_opened_again_is_refused(house: House) -> None:
+    house.decide(decision(CircuitState.OPEN, 3))
+    with pytest.raises(ProviderResting, match=Failure.CIRCUIT_OPEN):
+        await house.guard.as_probe(decision(CircuitState.HALF_OPEN, 2), held=held).through(BANK, READ, house.ending())
     assert house.attempts == 0
+
+
+async def test_a_probe_whose_lease_has_run_out_is_refused_as_everybody_also_while_it_waits_for_its_turn(house: House) -> None:
+    lease, answered = [True], asyncio.Event()
+    probe = house.guard.as_probe(decision(CircuitState.HALF_OPEN, 2), held=lambda: lease[0])
+
+    async def attempt() -> str:
+        await answered.wait()
+        return "answer"
+
+    first, second = (asyncio.create_task(probe.through(BANK, READ, attempt)) for _ in range(2))
+    await asyncio.sleep(0)
+    lease[0] = False
+    answered.set()
+    assert await first == "answer"
+    for late in (second, probe.through(BANK, READ, attempt)):
+        with pytest.raises(ProviderResting, match=Failure.CIRCUIT_HALF_OPEN):
+            await late
 
 
 async def test_a_probe_is_no_way_around_other_circuits(house: House) -> None:
     other = Circuit(BANK, Scope.TOKEN)
     house.decide(decision(CircuitState.OPEN, 1, other))
-    probe = house.guard.as_probe(decision(CircuitState.HALF_OPEN, 2))
+    probe = house.guard.as_probe(decision(CircuitState.HALF_OPEN, 2), held=held)
     with pytest.raises(ProviderResting):
         await probe.through(BANK, TOKEN, house.ending())
     house.decide(decision(CircuitState.OPEN, 1, Circuit("A1MOABK002", Scope.READ)))
@@ -225,34 +246,60 @@ async def test_a_probe_is_no_way_around_other_circuits(house: House) -> None:
         await probe.through("A1MOABK002", READ, house.ending())
 
 
-async def test_a_probes_calls_go_one_at_a_time_until_something_newer_is_decided(house: House) -> None:
-    probe = house.guard.as_probe(decision(CircuitState.HALF_OPEN, 2))
-    running, most, answered = 0, 0, asyncio.Event()
+@dataclass
+class Line:
+    """Attempts that wait until they are answered."""
 
-    async def attempt() -> str:
-        nonlocal running, most
-        running += 1
-        most = max(most, running)
-        await answered.wait()
-        running -= 1
+    running: int = 0
+    most: int = 0
+    answered: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def attempt(self) -> str:
+        self.running += 1
+        self.most = max(self.most, self.running)
+        await self.answered.wait()
+        self.running -= 1
         return "answer"
 
-    calls = [asyncio.create_task(probe.through(BANK, READ, attempt)) for _ in range(5)]
-    for _ in range(3):
-        await asyncio.sleep(0)
-    assert (running, most) == (1, 1)
-    answered.set()
-    assert await asyncio.gather(*calls) == ["answer"] * 5
-    assert most == 1
 
-    answered.clear()
-    calls = [asyncio.create_task(probe.through(BANK, READ, attempt)) for _ in range(3)]
-    await asyncio.sleep(0)
+async def _turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_a_probes_calls_go_one_at_a_time(house: House) -> None:
+    probe, line = house.guard.as_probe(decision(CircuitState.HALF_OPEN, 2), held=held), Line()
+    calls = [asyncio.create_task(probe.through(BANK, READ, line.attempt)) for _ in range(5)]
+    await _turns()
+    assert line.running == 1
+    line.answered.set()
+    assert await asyncio.gather(*calls) == ["answer"] * 5
+    assert line.most == 1
+
+
+async def test_a_probes_other_calls_are_refused_once_the_first_has_failed(house: House) -> None:
+    probe, line = house.guard.as_probe(decision(CircuitState.HALF_OPEN, 2), held=held), Line()
+    calls = [asyncio.create_task(probe.through(BANK, READ, line.attempt)) for _ in range(3)]
+    await _turns()
     house.decide(decision(CircuitState.OPEN, 3))
-    answered.set()
+    line.answered.set()
     first, *rest = await asyncio.gather(*calls, return_exceptions=True)
     assert first == "answer"
     assert all(isinstance(each, ProviderResting) for each in rest)
+    assert line.most == 1
+
+
+async def test_the_job_that_probed_comes_to_its_end_whatever_the_ramp_lets_through(house: House) -> None:
+    house.drawn = 0.99
+    probe, line = house.guard.as_probe(decision(CircuitState.HALF_OPEN, 2), held=held), Line()
+    house.decide(decision(CircuitState.CLOSED, 3, ramp_ms=5_000))
+    calls = [asyncio.create_task(probe.through(BANK, READ, line.attempt)) for _ in range(3)]
+    await _turns()
+    assert line.running == 3
+    with pytest.raises(ProviderResting, match=Failure.CIRCUIT_RAMP):
+        await house.guard.through(BANK, READ, house.ending())
+    line.answered.set()
+    assert await asyncio.gather(*calls) == ["answer"] * 3
 
 
 # The whole road.
@@ -324,7 +371,7 @@ async def test_while_a_circuit_is_open_nothing_but_the_probe_reaches_the_provide
         await anext(client.collect(token.access_token, ApiType.USER_CONSENT, journey.clock.now()))
     assert len(await journey.calls(bank.org_code)) == before
 
-    probing = client.under(guard.as_probe(decision(CircuitState.HALF_OPEN, 2, circuit)))
+    probing = client.under(guard.as_probe(decision(CircuitState.HALF_OPEN, 2, circuit), held=held))
     await probing.ask_apis()
     with pytest.raises(ProviderResting):
         await client.ask_apis()
@@ -340,7 +387,7 @@ async def test_a_failing_probe_is_asked_once_and_never_repeated(road: Road) -> N
     bank = journey.first(Industry.BANK)
     await journey.steer(bank, mode="http500")
     circuit = Circuit(bank.org_code, Scope.READ)
-    probe = road.circuits.guard.as_probe(decision(CircuitState.HALF_OPEN, 1, circuit))
+    probe = road.circuits.guard.as_probe(decision(CircuitState.HALF_OPEN, 1, circuit), held=held)
     with pytest.raises(ProviderUnavailable):
         await journey.clients.provider(bank.org_code).under(probe).ask_apis()
     assert len(await journey.calls(bank.org_code)) == 1

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pybreaker import STATE_CLOSED, STATE_HALF_OPEN, STATE_OPEN, CircuitBreakerError
+from pybreaker import STATE_CLOSED, STATE_HALF_OPEN, STATE_OPEN, CircuitBreaker, CircuitBreakerError
 
 from backend.clock import ManualClock
 from backend.providers.calls import Scope
@@ -147,6 +147,38 @@ def test_what_pybreaker_would_write_is_ignored() -> None:
         write()
         assert node.state is OPEN
         assert not node.passes()
+
+
+# The same with pybreaker as it comes: should one of these fail, a part of the mirror may have become needless.
+
+
+def test_stock_half_open_admits_everybody() -> None:
+    stock = CircuitBreaker()
+    stock.half_open()
+    calls = [stock.calling() for _ in range(100)]
+    for call in calls:
+        call.__enter__()
+    for call in calls:
+        call.__exit__(None, None, None)
+
+
+def test_a_late_result_acts_on_the_next_state_of_stock_pybreaker() -> None:
+    stock = CircuitBreaker()
+    stock.half_open()
+    slow = stock.calling()
+    slow.__enter__()
+    stock.open()
+    slow.__exit__(None, None, None)
+    assert stock.current_state == STATE_CLOSED
+
+
+@pytest.mark.parametrize(("exclude", "state"), [((), STATE_OPEN), ((asyncio.CancelledError,), STATE_CLOSED)])
+def test_a_cancelled_probe_opens_stock_pybreaker_or_closes_it(exclude: tuple[type[BaseException], ...], state: str) -> None:
+    stock = CircuitBreaker(exclude=list(exclude), throw_new_error_on_trip=False)
+    stock.half_open()
+    with pytest.raises(asyncio.CancelledError), stock.calling():
+        raise asyncio.CancelledError
+    assert stock.current_state == state
 
 
 # Which decision stands.
