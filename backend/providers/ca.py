@@ -30,7 +30,7 @@ from backend.providers.contract import (
 from backend.providers.ids import Serials
 from backend.providers.payloads import Count, Malformed, decode, reader
 from backend.providers.tokens import Bearer
-from backend.providers.transport import Transport
+from backend.providers.transport import Guard, Transport
 from backend.settings import Settings
 
 T = TypeVar("T")
@@ -136,6 +136,10 @@ class HttpCaClient:
             )
 
         return await self._with_token(call, now)
+
+    async def ask_token(self, guard: Guard) -> None:
+        """Whether it answers at all, under a probe's guard: a token of our own, which is thrown away. No person is to sign anything."""
+        await self._transport.under(guard).call(self._token_call())
 
     async def aclose(self) -> None:
         """Ends a token request that may still be under way."""

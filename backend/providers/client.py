@@ -13,7 +13,7 @@ from datetime import datetime
 
 from backend.clock import KST, Clock
 from backend.providers import tokens
-from backend.providers.calls import Call
+from backend.providers.calls import Call, Scope
 from backend.providers.contract import ApiType, CollectedAsset, Person, Provider, SignedConsent, Timestamps, TokenPair
 from backend.providers.gathering import gather
 from backend.providers.industries import LISTINGS
@@ -61,9 +61,9 @@ class HttpProviderClient:
         """Ends the pair at the provider; one that had ended already is fine."""
         await self._transport.call(tokens.revoke_call(self._provider, access_token, self._credentials, self._user))
 
-    async def ask_apis(self) -> None:
-        """Whether it answers at all: what a probe asks first, since no person's data are at stake."""
-        await self._transport.call(apis_call(self._provider, self._credentials.client_id))
+    async def ask_apis(self, scope: Scope = Scope.READ) -> None:
+        """Whether it answers at all: what a probe of that scope's circuit asks first, since no person's data are at stake."""
+        await self._transport.call(apis_call(self._provider, self._credentials.client_id, scope))
 
     async def collect(
         self, access_token: str, api_type: ApiType, now: datetime, timestamps: Timestamps | None = None

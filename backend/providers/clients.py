@@ -196,6 +196,10 @@ class CurrentCa:
         """What has become of it."""
         return await self._current().signature(request, consents, now)
 
+    async def ask_token(self, guard: Guard) -> None:
+        """What a probe of its circuit asks."""
+        await self._current().ask_token(guard)
+
 
 def http_clients(directory: Callable[[], Directory], settings: Settings, clock: Clock, *, guard: Guard | None = None) -> ProviderClients:
     """The clients of this process; nothing connects before the first call."""

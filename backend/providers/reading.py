@@ -98,11 +98,14 @@ class Asking:
         )
 
 
-def apis_call(provider: Provider, client_id: str) -> Call[None]:
-    """CM01, which APIs there are: it needs no token and no person, and its path has no version, so it is what a probe asks first."""
+def apis_call(provider: Provider, client_id: str, scope: Scope) -> Call[None]:
+    """CM01, which APIs there are: it needs no token and no person, and its path has no version, so it is what a probe asks first.
+
+    `scope`: of the circuit that it is asked for.
+    """
     return Call(
         api_code="CM01",
-        scope=Scope.READ,
+        scope=scope,
         method="GET",
         path=f"/{provider.industry}/apis",
         read=lambda _code, _body: None,

@@ -382,6 +382,23 @@ async def test_while_a_circuit_is_open_nothing_but_the_probe_reaches_the_provide
     assert epochs == {2}
 
 
+async def test_every_scope_has_a_call_to_probe_it_with_that_needs_no_person(road: Road) -> None:
+    journey = road.journey
+    bank, ca = journey.first(Industry.BANK), journey.directory.ca.org_code
+    token_circuit, ca_circuit = Circuit(bank.org_code, Scope.TOKEN), Circuit(ca, Scope.CA)
+    guard = road.circuits.guard
+    probe = guard.as_probe(decision(CircuitState.HALF_OPEN, 1, token_circuit), held=held)
+    await journey.clients.provider(bank.org_code).under(probe).ask_apis(Scope.TOKEN)
+    with pytest.raises(ProviderResting):
+        await journey.clients.provider(bank.org_code).ask_apis(Scope.TOKEN)
+    await journey.clients.ca.ask_token(guard.as_probe(decision(CircuitState.HALF_OPEN, 1, ca_circuit), held=held))
+    with pytest.raises(ProviderResting):
+        await journey.clients.ca.ask_token(guard)
+    await _told(road)
+    told = [(call.circuit, call.epoch, call.weight) for report in road.reports.counted for call in report.calls]
+    assert sorted(told, key=repr) == [(token_circuit, 1, Weight.OK), (ca_circuit, 1, Weight.OK)]
+
+
 async def test_a_failing_probe_is_asked_once_and_never_repeated(road: Road) -> None:
     journey = road.journey
     bank = journey.first(Industry.BANK)
