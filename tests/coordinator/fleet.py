@@ -152,7 +152,7 @@ class Fleet:
         """Delivered, and still on its way: it may come again."""
         report = self.reports[at]
         again = (report.node, report.number) in self.leader.heard
-        before = self._counted()
+        before = self._counted() if again else None
         given = self.leader.hearing.heard(report, self.now, self.draw)
         if again:
             assert not given, "a report that was counted decided once more"
@@ -198,11 +198,13 @@ class Fleet:
     # --- the end
 
     def heal(self) -> None:
-        """Institutions are well, messages flow, somebody waits for each. For two minutes."""
+        """Institutions are well, messages flow, somebody waits for each. For a minute at most."""
         self.well = dict.fromkeys(CIRCUITS, True)
         self.reports.clear()
-        for _ in range(240):
-            self.wait(500)
+        for second in range(60):
+            if second > 5 and all(standing.state is CircuitState.CLOSED for standing in self.store.standings.values()):
+                break
+            self.wait(1_000)
             for node in self.nodes.values():
                 self.read_all(node)
                 self._goes_on(node)

@@ -8,15 +8,16 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from backend.providers.circuits import Circuit, CircuitState, Mode
 from backend.providers.outcomes import Weight
-from tests.coordinator.fleet import CIRCUITS, Fleet
+from tests.coordinator.fleet import CIRCUITS, OPTIONS, Fleet
 
 names = st.sampled_from("abc")
-circuits = st.sampled_from(CIRCUITS)
 which = st.integers(0, 10_000)
+often = st.sampled_from([True, True, True, False])
+CIRCUIT = CIRCUITS[0]
 
 
 class Protocol(RuleBasedStateMachine):
-    """Three nodes, two institutions, leaders one after the other."""
+    """Three nodes, an institution, leaders one after the other."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,36 +28,47 @@ class Protocol(RuleBasedStateMachine):
     def time_passes(self, ms: int) -> None:
         self.fleet.wait(ms)
 
-    @rule(circuit=circuits)
-    def an_institution_falls_ill_or_is_well_again(self, circuit: Circuit) -> None:
-        self.fleet.well[circuit] = not self.fleet.well[circuit]
-
-    @rule(name=names, circuit=circuits, calls=st.integers(1, 4))
-    def calls_begin_and_end(self, name: str, circuit: Circuit, calls: int) -> None:
+    @rule(name=names, well=st.booleans(), reported=often)
+    def a_node_works(self, name: str, well: bool, reported: bool) -> None:
+        self.fleet.well[CIRCUIT] = well
         node = self.fleet.nodes[name]
-        for _ in range(calls):
-            self.fleet.begin(node, circuit)
+        for _ in range(3):
+            self.fleet.begin(node, CIRCUIT)
             if node.begun:
                 self.fleet.end(node, -1)
+        if reported:
+            self.fleet.report(node)
 
-    @rule(name=names, circuit=circuits)
-    def a_call_begins_and_takes_long(self, name: str, circuit: Circuit) -> None:
-        self.fleet.begin(self.fleet.nodes[name], circuit)
+    @rule()
+    def the_institution_falls_ill_and_all_notice(self) -> None:
+        """The small steps alone hardly ever find their way to an open circuit."""
+        self.fleet.wait(OPTIONS.warm_up_ms)
+        for node in self.fleet.nodes.values():
+            self.fleet.read_all(node)
+            self.a_node_works(node.name, well=False, reported=True)
+        self.reports_arrive_and_may_come_again()
+
+    @rule(name=names, answered=often)
+    def it_falls_ill_and_a_node_asks_in_time(self, name: str, answered: bool) -> None:
+        self.the_institution_falls_ill_and_all_notice()
+        self.the_wait_is_over_and_a_node_asks(name, answered)
+
+    @rule(name=names)
+    def a_call_begins_and_takes_long(self, name: str) -> None:
+        self.fleet.begin(self.fleet.nodes[name], CIRCUIT)
 
     @rule(name=names, weight=st.sampled_from([None, Weight.FAILURE, Weight.IGNORED]))
     def an_old_call_ends(self, name: str, weight: Weight | None) -> None:
         node = self.fleet.nodes[name]
         if node.begun:
             self.fleet.end(node, 0, weight)
+            self.fleet.report(node)
 
-    @rule(name=names)
-    def a_node_reports(self, name: str) -> None:
-        self.fleet.report(self.fleet.nodes[name])
-
-    @rule(at=which)
-    def a_report_arrives_now_or_again(self, at: int) -> None:
-        if self.fleet.reports:
-            self.fleet.deliver_report(at % len(self.fleet.reports))
+    @rule()
+    def reports_arrive_and_may_come_again(self) -> None:
+        for at in reversed(range(len(self.fleet.reports))):
+            self.fleet.deliver_report(at)
+        del self.fleet.reports[:-4]
 
     @rule(at=which)
     def a_report_is_lost(self, at: int) -> None:
@@ -76,17 +88,29 @@ class Protocol(RuleBasedStateMachine):
     def a_node_reads_the_whole_state(self, name: str) -> None:
         self.fleet.read_all(self.fleet.nodes[name])
 
-    @rule(name=names, circuit=circuits, answered=st.booleans())
-    def a_node_asks_for_the_probe(self, name: str, circuit: Circuit, answered: bool) -> None:
-        self.fleet.ask(self.fleet.nodes[name], circuit, answered=answered)
+    @rule(name=names, answered=often)
+    def a_node_asks_for_the_probe(self, name: str, answered: bool) -> None:
+        self.fleet.ask(self.fleet.nodes[name], CIRCUIT, answered=answered)
 
-    @rule(name=names, circuit=circuits, weight=st.sampled_from([None, None, Weight.IGNORED]))
-    def a_probe_calls(self, name: str, circuit: Circuit, weight: Weight | None) -> None:
-        self.fleet.probe(self.fleet.nodes[name], circuit, weight)
+    @rule(name=names, answered=often)
+    def the_wait_is_over_and_a_node_asks(self, name: str, answered: bool) -> None:
+        due = self.fleet.leader.hearing.standing(CIRCUIT).probe_at_ms
+        if due is not None:
+            self.fleet.wait(max(due - self.fleet.now, 0))
+            self.fleet.ask(self.fleet.nodes[name], CIRCUIT, answered=answered)
 
-    @rule(name=names, circuit=circuits)
-    def a_probe_is_cancelled(self, name: str, circuit: Circuit) -> None:
-        self.fleet.release(self.fleet.nodes[name], circuit)
+    @rule(well=st.booleans(), ignored=st.sampled_from([None, None, Weight.IGNORED]), heard=often)
+    def the_probe_calls_and_reports(self, well: bool, ignored: Weight | None, heard: bool) -> None:
+        self.fleet.well[CIRCUIT] = well
+        for node in self.fleet.nodes.values():
+            self.fleet.probe(node, CIRCUIT, ignored)
+            self.fleet.report(node)
+        if heard:
+            self.reports_arrive_and_may_come_again()
+
+    @rule(name=names)
+    def a_probe_is_cancelled(self, name: str) -> None:
+        self.fleet.release(self.fleet.nodes[name], CIRCUIT)
 
     @rule()
     def the_leader_dies(self) -> None:
@@ -97,9 +121,15 @@ class Protocol(RuleBasedStateMachine):
     def a_replaced_leader_wakes_up(self, at: int) -> None:
         self.fleet.return_of(self.fleet.deposed[at % len(self.fleet.deposed)])
 
-    @rule(circuit=circuits, mode=st.sampled_from(Mode))
-    def an_operator_decides(self, circuit: Circuit, mode: Mode) -> None:
-        self.fleet.order(circuit, mode)
+    @rule(modes=st.lists(st.sampled_from([Mode.AUTO, Mode.AUTO, Mode.FORCED_OPEN, Mode.FORCED_CLOSED]), max_size=3))
+    def an_operator_decides_and_may_think_again(self, modes: list[Mode]) -> None:
+        for mode in modes:
+            self.fleet.order(CIRCUIT, mode)
+
+    @rule(name=names)
+    def an_operator_interrupts_for_a_moment_and_a_node_asks(self, name: str) -> None:
+        self.an_operator_decides_and_may_think_again([Mode.FORCED_OPEN, Mode.AUTO])
+        self.fleet.ask(self.fleet.nodes[name], CIRCUIT)
 
     @invariant()
     def epochs_never_go_back(self) -> None:
@@ -134,5 +164,5 @@ class Protocol(RuleBasedStateMachine):
 
 TestProtocol = Protocol.TestCase
 TestProtocol.settings = settings(
-    max_examples=60, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+    max_examples=200, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
 )

@@ -19,7 +19,7 @@ from backend.providers.outcomes import Weight
 
 CIRCUIT = Circuit("A1MOABK001", Scope.READ)
 NODES = ("a", "b", "c")
-QUICK = settings(max_examples=150, deadline=None)
+QUICK = settings(max_examples=100, deadline=None)
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,19 @@ def test_nobody_is_believed_alone_while_others_are_answered() -> None:
     """)
 
 
+def test_a_new_leader_doubts_for_itself() -> None:
+    play("""
+        size=4 minimum_calls=4 quorum=2 alone_after_ms=10000 warm_up_ms=2000
+        0s     b at X: .             -> alive 1
+        1s     a: F F F F            -> closed
+        9s     a new leader          -> closed
+        9s     b at X: .             -> closed
+        12s    a: F F F F            -> closed
+        21.9s  time passes           -> closed
+        22s    time passes           -> open failure_rate
+    """)
+
+
 def test_the_doubt_ends_with_its_reason() -> None:
     play("""
         size=4 minimum_calls=4 quorum=2 alone_after_ms=10000

@@ -51,7 +51,13 @@ def test_after_forced_open_a_probe_looks_at_once() -> None:
         0s    says forced_open "move"  -> open
         60s   says auto "moved"      -> open
         60s   a asks                 -> half_open
-        61s   a: F                   -> open probe_failed, wait 5s      # the waits begin anew
+        61s   a: F                   -> open probe_failed, wait 5s
+        66s   a asks                 -> half_open
+        67s   a: F                   -> open probe_failed, wait 10s
+        70s   says forced_open "move on" -> open
+        71s   says auto "moved"      -> open
+        71s   a asks                 -> half_open
+        72s   a: F                   -> open probe_failed, wait 5s      # the waits begin anew
     """)
 
 

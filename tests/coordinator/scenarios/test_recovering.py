@@ -39,6 +39,9 @@ def test_the_round_is_as_large_as_is_permitted_and_never_larger_than_the_minimum
         5s     a asks                -> half_open
         5.1s   a: . F                -> half_open         # one of three
         5.2s   a: .                  -> closed recovered
+        6s     a: F F F              -> open
+        11s    a asks                -> half_open
+        11.1s  a: F F                -> open probe_failed     # two of three
     """)
 
 
@@ -118,9 +121,9 @@ def test_waits_may_stay_equal() -> None:
 def test_only_one_probe_is_admitted() -> None:
     play(f"""{OPENED}
         5s     a asks                -> half_open, probe a, epoch 2
-        5s     b asks                -> half_open, probe a, epoch 2, not told
-        5.1s   b: . .                -> half_open, probe a          # nobody let these through
-        5.2s   a: . .                -> closed recovered
+        6s     b asks                -> half_open, probe a, wait 2s, epoch 2, not told
+        6.1s   b: . .                -> half_open, probe a          # nobody let these through
+        6.2s   a: . .                -> closed recovered
     """)
 
 
