@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import Any
 from uuid import uuid4
 
 from arq.constants import expires_extra_ms
 from msgspec import Struct
 from redis.asyncio import Redis
+from redis.exceptions import NoScriptError
 
 from backend.clock import Clock
 from backend.jobs.queue import QueueName, lua, queue_key, wake_key
@@ -78,11 +80,13 @@ class Settlement(Struct, frozen=True):
 class Run:
     """One job in a worker's hands, from its claim until its end is settled."""
 
-    __slots__ = ("claimed", "lease", "settlement", "taken_away")
+    __slots__ = ("claimed", "lease", "next", "settlement", "settling", "taken_away")
 
     def __init__(self, claimed: Claimed, lease: Lease) -> None:
         self.claimed = claimed
         self.lease = lease
+        self.settling = False  # whether Valkey was told of the end
+        self.next: Run | None = None  # the same job, claimed again before Valkey's answer to that had arrived
         self.taken_away = False  # whether we cancelled it: the lease was lost, or the worker stops
         self.settlement: Settlement | None = None  # None: still running
 
@@ -99,19 +103,23 @@ async def workers_alive(redis: Redis, queue: QueueName) -> int:
 
 
 class Leases:
-    """What one worker says to Valkey. `commands` is shared; `hand` serves claims only, so that they never queue for a connection."""
+    """What one worker says to Valkey."""
 
-    def __init__(self, *, commands: Redis, hand: Redis, queue: QueueName, lease: float) -> None:
+    def __init__(self, *, redis: Redis, queue: QueueName, lease: float) -> None:
         self.worker_id = uuid4().hex
-        self._commands = commands
+        self._redis = redis
         self._workers = workers_key(queue)
+        self._nudges = f"{wake_key(queue)}:{self.worker_id}"  # tokens that this worker leaves for itself
+        patience = redis.connection_pool.connection_kwargs.get("socket_timeout")  # a blocking command must end before it
+        # A lease runs from before its claim was sent, so that wait must be short beside it.
+        self._longest_wait = min(HORIZON, lease / 4, patience / 2 if patience else HORIZON)
         self._keys = [queue_key(queue), wake_key(queue)]
         self._lease_ms = _ms(lease)
         self._remembered_ms = _ms(max(OWNER_REMEMBERED, 10 * lease))
         self._claims = 0
-        self._claim = hand.register_script(lua("claim"))
-        self._renew = commands.register_script(lua("renew"))
-        self._settle = commands.register_script(lua("settle"))
+        self._claim = redis.register_script(lua("claim"))
+        self._renew = redis.register_script(lua("renew"))
+        self._settle = redis.register_script(lua("settle"))
 
     def is_ours(self, holder: str) -> bool:
         """Whether a claim of this worker holds the job. We may not know of it: a frozen Valkey carries out what it was sent when
@@ -119,14 +127,37 @@ class Leases:
         """
         return holder.startswith(self.worker_id)
 
-    async def claim(self, slots: int) -> Claims:
-        """Takes up to `slots` jobs that are due. With 0 slots it only passes a wake-up on to another worker."""
+    async def claim(self, slots: int, *, woken: bool = False) -> Claims:
+        """Takes up to `slots` jobs that are due; if `woken`, as soon as a token or a nudge came, or after a second without one.
+
+        With 0 slots it only passes a wake-up on to another worker.
+        """
         self._claims += 1
         owner = f"{self.worker_id}:{self._claims}"
-        reply = await self._claim(self._keys, [slots, self._lease_ms, self._remembered_ms, owner, _ms(HORIZON)])
-        wait, *rows = reply
+        arguments: list[str | int] = [slots, self._lease_ms, self._remembered_ms, owner, _ms(HORIZON)]
+        wait, *rows = await (self._claim_when_woken(arguments) if woken else self._claim(self._keys, arguments))
         jobs = tuple(Claimed(job_id.decode(), payload, tries, int(due)) for job_id, payload, tries, due in rows)
         return Claims(owner, jobs, None if wait < 0 else wait / 1000)
+
+    async def _claim_when_woken(self, arguments: list[str | int]) -> list[Any]:
+        """Both in one write: Valkey claims for us at the moment at which it wakes us, and no round trip lies in between."""
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.execute_command("BLPOP", self._keys[1], self._nudges, self._longest_wait)
+        pipeline.execute_command("EVALSHA", self._claim.sha, len(self._keys), *self._keys, *arguments)
+        token, claimed = await pipeline.execute(raise_on_error=False)
+        if isinstance(claimed, NoScriptError):
+            claimed = await self._claim(self._keys, arguments)
+        for reply in (token, claimed):
+            if isinstance(reply, Exception):
+                raise reply
+        return list(claimed)
+
+    async def nudge(self) -> None:
+        """Ends the wait of a claim of this worker that is under way. One that comes too late makes the next claim look at once."""
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.rpush(self._nudges, "1")
+        pipeline.pexpire(self._nudges, _ms(HORIZON))
+        await pipeline.execute()
 
     async def renew(self, held: Sequence[tuple[str, str]]) -> dict[str, str]:
         """Reports the worker alive and prolongs these (job id, owner). Returns who holds each job that another claim took."""
@@ -145,7 +176,7 @@ class Leases:
 
     async def leave(self) -> None:
         """The worker no longer counts as alive."""
-        await self._commands.zrem(self._workers, self.worker_id)
+        await self._redis.zrem(self._workers, self.worker_id)
 
 
 def _ms(seconds: float) -> int:

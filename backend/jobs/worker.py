@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC
 from typing import Any
 
@@ -23,10 +24,11 @@ from backend import failpoints
 from backend.clock import Clock
 from backend.failpoints import Failpoint
 from backend.jobs.attempts import GIVEN_BACK, Attempts, OnPoisoned
-from backend.jobs.leases import HORIZON, Claimed, Lease, Leases, Run
-from backend.jobs.queue import QueueName, queue_key, wake_key
+from backend.jobs.leases import Claimed, Lease, Leases, Run
+from backend.jobs.nudging import Nudging
+from backend.jobs.outage import Outage
+from backend.jobs.queue import QueueName, queue_key
 from backend.jobs.valkey import VALKEY_AWAY
-from backend.jobs.waking import Outage, Waking
 
 CLAIMED_AT_ONCE = 32  # a burst is shared among the workers instead of going to the first one awake
 HAND_OVER_SECONDS = 2.0  # for cancelled jobs to end, and again for giving back what has not
@@ -77,10 +79,9 @@ class LeasedWorker(Worker):
         self._clock = clock
         self._lease = lease
         self._drain = drain
-        hand, ear = client.client(), client.client()
-        self._clients = (ear, hand, client)
-        self._leases = Leases(commands=client, hand=hand, queue=queue, lease=lease)
-        self._waking = Waking(ear=ear, key=wake_key(queue))
+        self._client = client
+        self._leases = Leases(redis=client, queue=queue, lease=lease)
+        self._nudging = Nudging(self._leases)
         self._attempts = Attempts(
             clock=clock,
             functions={name: function for name, function in self.functions.items() if isinstance(function, Function)},
@@ -93,6 +94,9 @@ class LeasedWorker(Worker):
         self._runs: dict[str, Run] = {}
         self._ended: list[Run] = []  # waiting to be settled
         self._some_ended, self._some_settled = asyncio.Event(), asyncio.Event()
+        self._free = asyncio.Event()  # set while there is a slot
+        self._free.set()
+        self._last_claim = asyncio.timeout(None)
         self._drained_by: float | None = None  # on the monotonic clock; None: not told to stop
 
     @property
@@ -103,7 +107,10 @@ class LeasedWorker(Worker):
     def stop(self) -> None:
         """Claims nothing more; `run()` returns when the running jobs have ended or were handed over."""
         self._drained_by = self._clock.monotonic() + self._drain
-        self._waking.woken.set()
+        self._free.set()
+        self._nudging.now()
+        with suppress(RuntimeError):  # not begun yet, or over
+            self._last_claim.reschedule(self.loop.time() + HAND_OVER_SECONDS)
 
     async def run(self) -> None:  # type: ignore[override]  # arq's is the blocking form
         """Runs until `stop()`, or until it is cancelled: then every running job is handed over at once."""
@@ -113,7 +120,7 @@ class LeasedWorker(Worker):
         """What arq's own ways of running call."""
         log.info("worker.started", queue=self.queue_name, worker=self.worker_id)
         async with asyncio.TaskGroup() as group:
-            helpers = [group.create_task(helper) for helper in (self._renewing(), self._settling(), self._waking.listen())]
+            helpers = [group.create_task(helper) for helper in (self._renewing(), self._settling())]
             try:
                 drained_by = await self._claiming()
                 await self._wait_until_idle(drained_by - self._clock.monotonic())
@@ -135,60 +142,69 @@ class LeasedWorker(Worker):
                 await self._leases.claim(0)  # a token that was taken and not used goes to somebody else
         except (*VALKEY_AWAY, TimeoutError) as exc:
             log.warning("worker.left_silently", held=len(held), error=type(exc).__name__)
-        for client in self._clients:
-            await client.aclose()
+        await self._nudging.close()
+        await self._client.aclose()
         log.info("worker.stopped", queue=self.queue_name, worker=self.worker_id)
-
-    # --- claiming -----------------------------------------------------------------------------------------------------
 
     async def _claiming(self) -> float:
         """Until `stop()`. Returns the moment by which the running jobs must have ended."""
+        with suppress(TimeoutError):  # Valkey is frozen, and we are to stop
+            async with self._last_claim:
+                await self._claim_again_and_again()
+        return self._drained_by or self._clock.monotonic()
+
+    async def _claim_again_and_again(self) -> None:
         outage = Outage("claiming")
+        to_be_woken = False  # whether there is nothing to claim before something wakes us
         while self._drained_by is None:
             try:
                 if outage.lasting:
                     await self._renew()  # what we still hold is ours before it is anybody's
-                wait = await self._claim()
+                to_be_woken = await self._claim(woken=to_be_woken)
                 outage.over()
-                await self._waking.wait(wait)
+                await self._free.wait()
             except VALKEY_AWAY as exc:
+                to_be_woken = False
                 await outage.pause(exc)
-        return self._drained_by
 
-    async def _claim(self) -> float:
-        """Starts what is due, as far as there are slots. Returns the seconds until it is worth looking again unasked."""
+    async def _claim(self, *, woken: bool) -> bool:
+        """Starts what is due, as far as there are slots. Returns whether the next claim is to wait until something wakes us."""
         slots = min(self.max_jobs - len(self._runs), CLAIMED_AT_ONCE)
         until = self._clock.monotonic() + self._lease
-        claims = await self._leases.claim(slots)
+        claims = await self._leases.claim(slots, woken=woken)
+        if self._drained_by is not None:
+            await self._leases.settle([(claimed.job_id, claims.owner, GIVEN_BACK) for claimed in claims.jobs])
+            return False
         for claimed in claims.jobs:
             self._start(claimed, claims.owner, until)
         if len(self._runs) >= self.max_jobs:
-            self._waking.room.clear()
-            return HORIZON  # or when a slot is free
-        self._waking.room.set()
-        if claims.next_due is None:
-            return HORIZON
-        return min(HORIZON, claims.next_due)
+            self._free.clear()
+            return False  # somebody may have waited while we were full
+        self._nudging.after(claims.next_due)
+        return claims.next_due != 0
 
     def _start(self, claimed: Claimed, owner: str, until: float) -> None:
         if claimed.payload is None:
             log.warning("job.expired", job_id=claimed.job_id)
             return
+        claim = Run(claimed, Lease(claimed.job_id, owner, until, self._clock))
         run = self._runs.get(claimed.job_id)
-        if run is not None:
-            # Valkey lost our lease, not we the job: go on with it under the new one.
+        if run is None:
+            self._begin(claim)
+        elif run.settling:
+            run.next = claim
+        else:  # Valkey lost our lease, not we the job: go on with it under the new one
             run.lease.owner, run.lease.until, run.lease.lost = owner, until, False
-            return
-        run = self._runs[claimed.job_id] = Run(claimed, Lease(claimed.job_id, owner, until, self._clock))
-        self.tasks[claimed.job_id] = self.loop.create_task(self._work(run))
+
+    def _begin(self, run: Run) -> None:
+        self._runs[run.claimed.job_id] = run
+        self.tasks[run.claimed.job_id] = self.loop.create_task(self._work(run))
 
     async def _work(self, run: Run) -> None:
         run.settlement = await self._attempts.make(run)
         failpoints.reached(Failpoint.JOB_BEFORE_ACK)
         self._ended.append(run)
         self._some_ended.set()
-
-    # --- keeping ------------------------------------------------------------------------------------------------------
 
     async def _renewing(self) -> None:
         outage = Outage("renewing")
@@ -216,8 +232,6 @@ class LeasedWorker(Worker):
                 run.lease.lost = True
                 self._take_away(run)
 
-    # --- ending -------------------------------------------------------------------------------------------------------
-
     async def _settling(self) -> None:
         """Settles what has ended: whatever ended during one round trip goes with the next."""
         outage = Outage("settling")
@@ -235,12 +249,14 @@ class LeasedWorker(Worker):
     async def _settle(self, batch: Sequence[Run]) -> list[Run]:
         """Returns the runs that must be settled again, since another claim of ours holds their job."""
         sent = [(run.claimed.job_id, run.lease.owner, run.settlement or GIVEN_BACK) for run in batch]
+        for run in batch:
+            run.settling = True
         holders = await self._leases.settle(sent)
         again = []
         for run, (job_id, owner, _) in zip(batch, sent, strict=True):
             holder = holders.get(job_id, owner)
             if holder != owner and self._leases.is_ours(holder):
-                run.lease.owner = holder
+                run.lease.owner, run.next = holder, None
                 again.append(run)
             else:
                 self._forget(run)
@@ -249,9 +265,9 @@ class LeasedWorker(Worker):
     def _forget(self, run: Run) -> None:
         del self._runs[run.claimed.job_id], self.tasks[run.claimed.job_id]
         self._count(run)
-        if not self._waking.room.is_set():
-            self._waking.room.set()
-            self._waking.woken.set()
+        if run.next is not None and not run.taken_away:
+            self._begin(run.next)
+        self._free.set()
         self._some_settled.set()
 
     def _count(self, run: Run) -> None:

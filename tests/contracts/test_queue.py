@@ -47,7 +47,7 @@ class InValkey:
         self._owners: dict[str, tuple[Leases, str]] = {}
 
     async def take(self, queue: QueueName = QueueName.INTERACTIVE) -> set[str]:
-        leases = Leases(commands=self.redis, hand=self.redis, queue=queue, lease=5)
+        leases = Leases(redis=self.redis, queue=queue, lease=5)
         claims = await leases.claim(1000)
         self._owners |= {job.job_id: (leases, claims.owner) for job in claims.jobs}
         return {job.job_id for job in claims.jobs}

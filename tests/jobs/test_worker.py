@@ -7,11 +7,14 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import orjson
 import pytest
+from arq.jobs import serialize_job
 from arq.worker import func
+from redis import Redis as Blocking
 
 from backend.jobs.leases import Leases, Settlement, workers_alive
-from backend.jobs.queue import Job, QueueName
+from backend.jobs.queue import Job, QueueName, lua, queue_key
 
 WAKE = "arq:queue:interactive:wake:v1"
 
@@ -65,6 +68,30 @@ async def test_a_waiting_worker_starts_a_job_at_once(jobs: Any, book: Book) -> N
         await jobs.enqueue("quick")
         await jobs.emptied()
     assert book.at["job"] - before < 0.3  # far below the second after which it looks by itself
+
+
+async def test_a_worker_that_waits_while_valkey_forgets_its_scripts_is_woken_all_the_same(jobs: Any, book: Book) -> None:
+    async with jobs.running(*functions(book), lease=60):
+        await asyncio.sleep(0.05)
+        await jobs.redis.script_flush()
+        before = time.time()
+        await jobs.enqueue("quick")
+        await jobs.emptied()
+    assert book.at["job"] - before < 0.3
+
+
+async def test_a_job_claimed_at_the_moment_of_stopping_is_given_back_at_once_and_uncounted(jobs: Any, book: Book) -> None:
+    worker = jobs.worker(*functions(book), lease=60)
+    task = asyncio.create_task(worker.run())
+    await asyncio.sleep(0.05)  # it waits to be woken by now
+    payload = serialize_job("quick", (), {}, None, 0, serializer=orjson.dumps)
+    with Blocking.from_url(jobs.url) as valkey:  # blocks the loop: Valkey claims the job for the worker, which hears nothing
+        valkey.eval(lua("enqueue"), 2, queue_key(QueueName.INTERACTIVE), WAKE, 64, 60_000, "job", payload, 0)
+    worker.stop()
+    await task
+    assert book.started == []
+    [claimed] = (await Leases(redis=jobs.redis, queue=QueueName.INTERACTIVE, lease=5).claim(1)).jobs
+    assert claimed.tries == 1
 
 
 async def test_a_job_that_waited_before_the_worker_came_runs(jobs: Any, book: Book) -> None:
@@ -132,7 +159,7 @@ async def test_a_full_worker_is_quiet_while_a_job_waits(jobs: Any, book: Book) -
 
 
 async def test_a_token_that_a_full_worker_took_goes_to_another(jobs: Any, book: Book) -> None:
-    leases = Leases(commands=jobs.redis, hand=jobs.redis, queue=QueueName.INTERACTIVE, lease=5)
+    leases = Leases(redis=jobs.redis, queue=QueueName.INTERACTIVE, lease=5)
     await jobs.enqueue("quick")
     await jobs.redis.delete(WAKE)  # eaten
     await leases.claim(0)
@@ -140,7 +167,7 @@ async def test_a_token_that_a_full_worker_took_goes_to_another(jobs: Any, book: 
 
 
 async def test_whoever_takes_the_last_job_leaves_no_token_behind(jobs: Any) -> None:
-    leases = Leases(commands=jobs.redis, hand=jobs.redis, queue=QueueName.INTERACTIVE, lease=5)
+    leases = Leases(redis=jobs.redis, queue=QueueName.INTERACTIVE, lease=5)
     await jobs.queue.enqueue(named("quick", 5))
     await leases.claim(3)
     assert await jobs.redis.llen(WAKE) >= 1
@@ -216,7 +243,7 @@ async def test_running_jobs_cost_no_commands(jobs: Any, book: Book) -> None:
 
 
 async def test_a_job_whose_worker_died_goes_to_another_after_the_lease(jobs: Any, book: Book) -> None:
-    dead = Leases(commands=jobs.redis, hand=jobs.redis, queue=QueueName.INTERACTIVE, lease=0.3)
+    dead = Leases(redis=jobs.redis, queue=QueueName.INTERACTIVE, lease=0.3)
     await jobs.enqueue("quick")
     claimed_at = time.time()
     [claimed] = (await dead.claim(10)).jobs  # and never a word again
@@ -269,7 +296,7 @@ async def test_a_lease_that_nobody_renews_is_no_longer_owned(jobs: Any, book: Bo
 
 
 async def test_a_late_end_counts_while_nobody_else_has_claimed(jobs: Any) -> None:
-    leases = Leases(commands=jobs.redis, hand=jobs.redis, queue=QueueName.INTERACTIVE, lease=0.05)
+    leases = Leases(redis=jobs.redis, queue=QueueName.INTERACTIVE, lease=0.05)
     await jobs.enqueue("quick")
     owner = (await leases.claim(1)).owner
     await asyncio.sleep(0.1)
@@ -278,8 +305,8 @@ async def test_a_late_end_counts_while_nobody_else_has_claimed(jobs: Any) -> Non
 
 
 async def test_a_late_end_changes_nothing_once_somebody_else_has_claimed(jobs: Any) -> None:
-    zombie = Leases(commands=jobs.redis, hand=jobs.redis, queue=QueueName.INTERACTIVE, lease=0.05)
-    heir = Leases(commands=jobs.redis, hand=jobs.redis, queue=QueueName.INTERACTIVE, lease=5)
+    zombie = Leases(redis=jobs.redis, queue=QueueName.INTERACTIVE, lease=0.05)
+    heir = Leases(redis=jobs.redis, queue=QueueName.INTERACTIVE, lease=5)
     await jobs.enqueue("quick")
     late = (await zombie.claim(1)).owner
     await asyncio.sleep(0.1)
@@ -388,7 +415,7 @@ async def test_cancelling_the_worker_hands_everything_over(jobs: Any, book: Book
     with pytest.raises(asyncio.CancelledError):
         await task
     assert len(book.cancelled) == 3
-    leases = Leases(commands=jobs.redis, hand=jobs.redis, queue=QueueName.INTERACTIVE, lease=5)
+    leases = Leases(redis=jobs.redis, queue=QueueName.INTERACTIVE, lease=5)
     assert [job.tries for job in (await leases.claim(10)).jobs] == [1, 1, 1]
 
 
@@ -402,7 +429,7 @@ async def test_workers_are_counted_while_they_live(jobs: Any, book: Book) -> Non
 
 
 async def test_a_worker_that_died_is_not_counted_for_long(jobs: Any) -> None:
-    dead = Leases(commands=jobs.redis, hand=jobs.redis, queue=QueueName.INTERACTIVE, lease=0.1)
+    dead = Leases(redis=jobs.redis, queue=QueueName.INTERACTIVE, lease=0.1)
     await dead.renew([])
     assert await workers_alive(jobs.redis, QueueName.INTERACTIVE) == 1
     await asyncio.sleep(0.25)
