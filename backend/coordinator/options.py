@@ -1,6 +1,6 @@
 """What an operator may set about a circuit. RULE: values, with the defaults and what each means at its boundary.
 
-Named after Resilience4j where the meaning is the same; docs/decisions/0010-circuits-are-decided-once.md has both side by side.
+Named after Resilience4j where the meaning is the same; docs/decisions/0011-circuits-are-decided-once.md has both side by side.
 Rates are percentages, durations milliseconds. "Reaches" is `>=`: a rate of exactly its threshold opens.
 """
 
@@ -54,6 +54,7 @@ class Options(Struct, frozen=True, kw_only=True):
     permitted_calls: int = 2  # of a probe; the round is full at `min(minimum_calls, permitted_calls)`
     longest_half_open_ms: int = 30_000  # then it opens again
     probe_lease_ms: int = 3_000  # a probe that is not heard of for so long is lost
+    others_first_ms: int = 500  # that who failed to probe waits for another to try, so that no bad node keeps a circuit open
     ramp_ms: int = 5_000  # over which nodes let a growing share through after a probe closed it
 
     def __post_init__(self) -> None:
@@ -104,5 +105,6 @@ _BOUNDS: tuple[tuple[str, float, float], ...] = (
     ("permitted_calls", 1, 1_000),
     ("longest_half_open_ms", 1, _A_DAY),
     ("probe_lease_ms", 1, _A_DAY),
+    ("others_first_ms", 0, _A_DAY),
     ("ramp_ms", 0, _A_DAY),
 )

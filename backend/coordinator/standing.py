@@ -60,6 +60,7 @@ class Standing(Struct, frozen=True, kw_only=True):
     probe_at_ms: float | None = None  # OPEN: when a probe may be made. None: not open, or nobody will by itself
     probe: Probe | None = None  # HALF_OPEN only
     held_ms: float = 0.0  # until when a node may believe that it has the probe, whatever became of the circuit meanwhile
+    probed_by: str | None = None  # whose probe came to nothing last. None: nobody's since it closed
     believed_ms: float | None = None  # when nodes that heard nothing more stop to believe. None: never
     doubted_ms: float | None = None  # since when there is reason to open, and too few nodes that say so. None: there is not
 

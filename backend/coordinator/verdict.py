@@ -128,6 +128,8 @@ def _waits(standing: Standing, _arrived: Arrived, at: _At) -> Standing:
 def _probed(standing: Standing, asked: ProbeAsked, at: _At) -> Standing:
     if not probe_is_due(standing, at.now) or not (at.options.automatic or asked.wanted):
         return standing
+    if asked.name == standing.probed_by and not probe_is_due(standing, at.now - at.options.others_first_ms):
+        return standing
     probe = Probe(name=asked.name, fence=standing.epoch + 1, until_ms=at.now + at.options.probe_lease_ms)
     half_open = _in_state(standing, CircuitState.HALF_OPEN, Reason.PROBING, at, probe=probe)
     return _told(replace(half_open, held_ms=probe.until_ms), at)
@@ -196,7 +198,7 @@ def _rests(standing: Standing, told: MaintenanceTold, at: _At) -> Standing:
 def _mode_set(standing: Standing, said: ModeSet, at: _At) -> Standing:
     if (said.mode, said.reason) == (standing.mode, standing.reason) or (said.mode is standing.mode is Mode.AUTO):
         return standing
-    unforced = replace(standing, mode=said.mode, opened=0, believed_ms=None)
+    unforced = replace(standing, mode=said.mode, opened=0, probed_by=None, believed_ms=None)
     match said.mode:
         case Mode.FORCED_OPEN:
             return _told(_in_state(unforced, CircuitState.OPEN, said.reason, at), at)
@@ -255,16 +257,19 @@ def _opened(standing: Standing, reason: Reason, at: _At) -> Standing:
     """Open, or open once more: each time the wait grows."""
     opened = standing.opened + 1
     wait = at.options.wait(opened, at.draw)
-    return _told(replace(_in_state(standing, CircuitState.OPEN, reason, at, probe_at_ms=at.now + wait), opened=opened), at)
+    probed_by = standing.probe.name if standing.probe is not None else None
+    then = _in_state(standing, CircuitState.OPEN, reason, at, probe_at_ms=at.now + wait)
+    return _told(replace(then, opened=opened, probed_by=probed_by), at)
 
 
 def _freed(standing: Standing, reason: Reason, at: _At) -> Standing:
     """Open for the next probe at once: nothing was learnt of the institution."""
-    return _told(_in_state(standing, CircuitState.OPEN, reason, at, probe_at_ms=at.now), at)
+    probed_by = standing.probe.name if standing.probe is not None else None
+    return _told(replace(_in_state(standing, CircuitState.OPEN, reason, at, probe_at_ms=at.now), probed_by=probed_by), at)
 
 
 def _closed(standing: Standing, reason: str, at: _At) -> Standing:
-    closed = _told(replace(_in_state(standing, CircuitState.CLOSED, reason, at), opened=0), at)
+    closed = _told(replace(_in_state(standing, CircuitState.CLOSED, reason, at), opened=0, probed_by=None), at)
     return replace(closed, counts_from=closed.epoch)
 
 

@@ -356,7 +356,7 @@ def test_a_probe_survives_its_leader() -> None:
 
 def test_a_new_leader_counts_on_with_the_waits() -> None:
     play("""
-        size=4 minimum_calls=4 quorum=1
+        size=4 minimum_calls=4 quorum=1 others_first_ms=0
         0s    a: F F F F             -> open, wait 5s
         5s    a asks                 -> half_open
         5s    a: F                   -> open, wait 10s

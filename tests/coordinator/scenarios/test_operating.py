@@ -47,7 +47,7 @@ def test_after_forced_open_a_probe_looks_at_once() -> None:
         61s   a: . .                 -> closed recovered, ramp 5s
     """)
     play("""
-        size=4 minimum_calls=4 quorum=1
+        size=4 minimum_calls=4 quorum=1 others_first_ms=0
         0s    says forced_open "move"  -> open
         60s   says auto "moved"      -> open
         60s   a asks                 -> half_open

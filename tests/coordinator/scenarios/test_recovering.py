@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.coordinator.scenarios.play import play
 
 OPENED = """
-        size=4 minimum_calls=4 quorum=1
+        size=4 minimum_calls=4 quorum=1 others_first_ms=0
         0s     a: F F F F            -> open failure_rate, wait 5s, epoch 1
 """
 
@@ -235,6 +235,36 @@ def test_no_ramp_if_none_is_wanted() -> None:
         0s     a: F F F F            -> open
         5s     a asks                -> half_open
         6s     a: . .                -> closed recovered, ramp 0s
+    """)
+
+
+def test_who_failed_to_probe_lets_another_try_first() -> None:
+    play("""
+        size=4 minimum_calls=4 quorum=1 others_first_ms=500
+        0s     a: F F F F            -> open
+        5s     a asks                -> half_open, probe a
+        5s     a: F                  -> open probe_failed, wait 10s
+        15s    a asks                -> open, no probe
+        15s    b asks                -> half_open, probe b
+        15s    b: F                  -> open probe_failed, wait 20s
+        35s    a asks                -> half_open, probe a
+        35s    a: F                  -> open probe_failed
+        55s    a asks                -> open
+        55.5s  a asks                -> half_open, probe a       # nobody else did
+    """)
+
+
+def test_a_bad_node_does_not_keep_a_circuit_open() -> None:
+    play("""
+        size=4 minimum_calls=4 quorum=2 alone_after_ms=1000
+        0s     b at X: .             -> alive 1
+        1s     a: F F F F            -> closed
+        2s     a: F                  -> open failure_rate        # believed, as nobody else calls
+        7s     a asks                -> half_open
+        7s     a: F                  -> open probe_failed, wait 10s
+        17s    a asks                -> open
+        17s    b asks                -> half_open, probe b
+        17s    b: . .                -> closed recovered
     """)
 
 
