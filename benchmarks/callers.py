@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
+import json
 import os
 import sys
 import time
@@ -21,6 +23,7 @@ import httpx
 from backend.clock import SystemClock
 from backend.events import Industry
 from backend.logs import configure_logs
+from backend.providers.calls import JSON
 from backend.providers.contract import ApiType, Provider
 from backend.providers.ids import Serials
 from backend.providers.industries import bank
@@ -29,7 +32,7 @@ from backend.providers.transport import Repeats, Transport
 from backend.providers.wire import HEADERS, open_wire
 from backend.settings import Settings
 from benchmarks.companions import Answering, serve
-from benchmarks.listed_bank import ACCOUNTS, BODY
+from benchmarks.listed_bank import ACCOUNTS, BODY, CALLS
 
 ORG_CODE = "A1MOABK001"
 TOKEN = "access-token-of-a-usual-length-" + "x" * 64
@@ -77,6 +80,26 @@ def by_client(wire: httpx.AsyncBaseTransport, provider: Provider) -> Once:
     return once
 
 
+def by_client_as_collected(wire: httpx.AsyncBaseTransport, provider: Provider) -> Once:
+    """httpx as it comes, with the calls of a whole collection in turn."""
+    client = httpx.AsyncClient(transport=wire, trust_env=False, timeout=None)
+    url, query, headers = _request(provider)
+    asked = json.dumps({"org_code": ORG_CODE, "account_num": "110123456700", "seqno": "1", "search_timestamp": "0"}).encode()
+    turn = itertools.cycle(range(CALLS))
+
+    async def once() -> None:
+        place = next(turn)
+        if place < 2:
+            answer = await client.get(url if place else url.replace("/accounts", "/irps"), params=query, headers=headers)
+        else:
+            more = {**headers, "Content-Type": JSON}
+            answer = await client.post(f"{url}/deposit/{'detail' if place % 2 else 'basic'}", content=asked, headers=more)
+        if answer.status_code != 200 or not answer.content:
+            raise AssertionError("no answer")
+
+    return once
+
+
 def by_line(wire: httpx.AsyncBaseTransport, provider: Provider) -> Once:
     """The least: what `open_wire` returns, asked by itself."""
     url, query, headers = _request(provider)
@@ -97,7 +120,12 @@ def _request(provider: Provider) -> tuple[str, dict[str, str], dict[str, str]]:
     return f"{provider.base_url}{call.path}", dict(call.query), {**HEADERS, **named}
 
 
-WAYS: dict[str, Callable[[httpx.AsyncBaseTransport, Provider], Once]] = {"ours": by_transport, "client": by_client, "line": by_line}
+WAYS: dict[str, Callable[[httpx.AsyncBaseTransport, Provider], Once]] = {
+    "ours": by_transport,
+    "client": by_client,
+    "client-as-collected": by_client_as_collected,
+    "line": by_line,
+}
 
 
 async def called(once: Once, seconds: float, at_once: int) -> dict[str, Any]:

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks import calling, guarding, handing_over, pushing, registering
+from benchmarks import calling, guarding, handing_over, one_of_ten, pushing, registering
 from benchmarks.model import Benchmark
 
 BENCHMARKS: dict[str, Benchmark[Any]] = {
     benchmark.name: benchmark
-    for benchmark in (registering.BENCHMARK, handing_over.BENCHMARK, pushing.BENCHMARK, calling.BENCHMARK, guarding.BENCHMARK)
+    for benchmark in (
+        registering.BENCHMARK,
+        one_of_ten.BENCHMARK,
+        handing_over.BENCHMARK,
+        pushing.BENCHMARK,
+        calling.BENCHMARK,
+        guarding.BENCHMARK,
+    )
 }

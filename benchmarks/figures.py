@@ -24,6 +24,8 @@ def figure(samples: Sequence[float], statistic: Statistic) -> float | None:
     match statistic:
         case Statistic.P50:
             return percentile(samples, 50)
+        case Statistic.P95:
+            return percentile(samples, 95)
         case Statistic.P99:
             return percentile(samples, 99)
         case Statistic.MEAN:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
 import msgspec
@@ -34,6 +34,14 @@ POLL_SECONDS = 1.0
 COMMANDS = '{"id":1,"connect":{}}\n{"id":2,"subscribe":{"channel":"feed"}}'
 
 
+class Ended(Struct, frozen=True):
+    """When and how the client heard that a provider had ended: completed, failed, deferred."""
+
+    org_code: str
+    how: str
+    moment: float
+
+
 class Journey(Struct, frozen=True, kw_only=True):
     """One registration as its client saw it."""
 
@@ -43,7 +51,9 @@ class Journey(Struct, frozen=True, kw_only=True):
     last: float  # the registration has ended, and the client knows
     completed: bool
     requests: int  # that the client made, upgrades included
-    shown: tuple[Shown, ...] = ()  # the first asset of each kind from each provider; only the new way tells
+    shown: tuple[Shown, ...] = ()  # the first asset of each kind from each provider; only the new way tells, as what follows
+    signed: float | None = None  # the client knows that the person has signed
+    ends: tuple[Ended, ...] = ()
 
 
 class Door(Struct, frozen=True):
@@ -90,6 +100,7 @@ class _Frame(Struct):
     push: _Push | None = None
 
 
+_ENDS = frozenset({"provider.completed", "provider.failed", "provider.deferred"})
 _FRAME = msgspec.json.Decoder(_Frame)
 
 
@@ -100,6 +111,8 @@ class _Listening:
         self.subscribed = asyncio.Event()
         self.shown: dict[tuple[str, str], Shown] = {}
         self.ended: tuple[float, str] | None = None
+        self.signed: float | None = None
+        self.ends: list[Ended] = []
 
     async def listen(self, socket: ClientConnection) -> None:
         """Until the registration has ended."""
@@ -119,11 +132,15 @@ class _Listening:
         if event.type == "provider.assets" and isinstance(event.data.assets, list):
             for asset in event.data.assets:
                 self.shown.setdefault((event.org_code, asset.kind), Shown(event.org_code, asset.kind, moment))
+        elif event.type == "signature.completed":
+            self.signed = moment
+        elif event.type in _ENDS:
+            self.ends.append(Ended(event.org_code, event.type.removeprefix("provider."), moment))
         elif event.type == "registration.completed":
             self.ended = moment, event.data.status or ""
 
 
-async def pushed(door: Door, arrival: Arrival) -> Journey:
+async def pushed(door: Door, arrival: Arrival, providers: Sequence[str] = PROVIDERS) -> Journey:
     """An app with an open socket: one POST, then everything is pushed."""
     headers, heard = door.headers(arrival), _Listening()
     socket_url = door.url.replace("http", "ws", 1) + "/v1/events"
@@ -134,7 +151,7 @@ async def pushed(door: Door, arrival: Arrival) -> Journey:
             await heard.subscribed.wait()
             await arrival.come()
             sent = time.time()
-            async with door.http.post(f"{door.url}/v1/registrations", json={"providers": PROVIDERS}, headers=headers) as answer:
+            async with door.http.post(f"{door.url}/v1/registrations", json={"providers": providers}, headers=headers) as answer:
                 await answer.read()
             answered = time.time()
             answer.raise_for_status()
@@ -151,6 +168,8 @@ async def pushed(door: Door, arrival: Arrival) -> Journey:
         completed=status == "completed",
         requests=2,
         shown=shown,
+        signed=heard.signed,
+        ends=tuple(heard.ends),
     )
 
 

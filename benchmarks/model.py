@@ -21,6 +21,7 @@ class Statistic(StrEnum):
     """What becomes of one round's samples."""
 
     P50 = "p50"
+    P95 = "p95"
     P99 = "p99"
     MEAN = "mean"
     COUNT = "count"

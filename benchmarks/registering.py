@@ -48,7 +48,7 @@ class Stage:
 @asynccontextmanager
 async def stage() -> AsyncIterator[Stage]:
     """Our system with its sandbox, and the old way beside it on the same PostgreSQL server and the same sandbox."""
-    async with moa_up("--workers", "2", "--apis", "1") as system, _http() as http:
+    async with moa_up("--workers", "2", "--apis", "1") as system, client_session() as http:
         await _set_ca(http, system)
         async with started("baselines", "benchmarks.baselines", "--data", str(system.settings.data), folder=system.folder) as old_url:
             token = _tokens(system)
@@ -62,7 +62,8 @@ async def stage() -> AsyncIterator[Stage]:
 
 
 @asynccontextmanager
-async def _http() -> AsyncIterator[ClientSession]:
+async def client_session() -> AsyncIterator[ClientSession]:
+    """Without a bound: how many are under way is for the arrivals to say."""
     async with ClientSession(connector=TCPConnector(limit=0), timeout=ClientTimeout()) as http:  # each arrival has a deadline
         yield http
 

@@ -70,7 +70,7 @@ def test_a_percentile_is_a_sample_that_so_many_do_not_exceed(percent: float, sam
 
 
 def test_without_samples_there_is_no_figure() -> None:
-    assert [figure([], statistic) for statistic in Statistic] == [None, None, None, 0.0]
+    assert [figure([], statistic) for statistic in Statistic] == [None, None, None, None, 0.0]
     assert median([]) is None
 
 
