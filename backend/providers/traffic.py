@@ -41,9 +41,10 @@ class Rollup(Struct, frozen=True, kw_only=True, array_like=True):
 
 
 class Seen(Struct, frozen=True, kw_only=True, array_like=True):
-    """Users for whom an institution was called on one day. Whoever keeps them adds up sets, not numbers."""
+    """Users for whom an institution was called on one day, by who asked. Whoever keeps them adds up sets, not numbers."""
 
     org_code: str
+    scheduled: bool  # by the weekly batch; False: for a person
     day: int  # in Korea, as days since 1970-01-01
     users: tuple[str, ...]  # `user_key`s
 
@@ -97,10 +98,14 @@ class Tally:
     def taken(self) -> tuple[tuple[Rollup, ...], tuple[Seen, ...], int]:
         """Everything since the last time, and how many found no room; begins again with nothing."""
         rollups = tuple(_rollup(key, sums) for key, sums in self._sums.items())
-        users: dict[tuple[str, int], set[str]] = {}
-        for (org_code, _, _, hour), sums in self._sums.items():
-            users.setdefault((org_code, day_of(hour)), set()).update(sums.users)
-        seen = tuple(Seen(org_code=org_code, day=day, users=tuple(named)) for (org_code, day), named in users.items() if named)
+        users: dict[tuple[str, bool, int], set[str]] = {}
+        for (org_code, _, scheduled, hour), sums in self._sums.items():
+            users.setdefault((org_code, scheduled, day_of(hour)), set()).update(sums.users)
+        seen = tuple(
+            Seen(org_code=org_code, scheduled=scheduled, day=day, users=tuple(named))
+            for (org_code, scheduled, day), named in users.items()
+            if named
+        )
         uncounted = self.uncounted
         self.uncounted, self._sums, self._named = 0, {}, 0
         return rollups, seen, uncounted

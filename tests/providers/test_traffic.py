@@ -67,15 +67,17 @@ def test_an_hour_and_a_day_are_those_of_korea() -> None:
     assert rollup.hour == after
 
 
-def test_users_are_told_once_per_institution_and_day() -> None:
+def test_users_are_told_once_per_institution_asker_and_day() -> None:
     tally = Tally()
     for user in ("a", "b", "a", None):
         add(tally, user=user)
         add(tally, user=user, api_code="BA02")
     tally.add_cancelled(BANK, "BA01", False, NOW_MS, "c")
     add(tally, user="a", began_ms=NOW_MS + 24 * HOUR_MS)
+    add(tally, user="b", scheduled=True)
     _, seen, _ = tally.taken()
-    assert sorted((each.day - day_of(NOW_MS), sorted(each.users)) for each in seen) == [(0, ["a", "b", "c"]), (1, ["a"])]
+    told = sorted((each.scheduled, each.day - day_of(NOW_MS), sorted(each.users)) for each in seen)
+    assert told == [(False, 0, ["a", "b", "c"]), (False, 1, ["a"]), (True, 0, ["b"])]
 
 
 def test_a_user_is_named_alike_everywhere_and_by_nobody_without_the_secret() -> None:
