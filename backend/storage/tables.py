@@ -267,3 +267,28 @@ webhook_deliveries = Table(
     Index("webhook_deliveries_due_idx", "webhook_id", "state", "due_at"),
     Index("webhook_deliveries_age_idx", "state", "created_at"),
 )
+
+# What operators set. It outlives Valkey, and every coordinator.
+circuit_modes = Table(
+    "circuit_modes",
+    metadata,
+    Column("org_code", String(10), primary_key=True),  # for every scope of this institution
+    Column("mode", String(16), nullable=False),  # auto, forced_open, forced_closed
+    Column("reason", Text, nullable=False),
+    Column("set_by", Text, nullable=False),
+    Column("set_at", _MOMENT, nullable=False),
+)
+
+# What operators did. Append-only.
+operator_actions = Table(
+    "operator_actions",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=True),
+    Column("at", _MOMENT, nullable=False),
+    Column("who", Text, nullable=False),  # the `sub` of their token
+    Column("action", String(32), nullable=False),  # breaker.auto, breaker.forced_open, breaker.forced_closed
+    Column("org_code", String(10), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("request_id", String(64), nullable=False),
+    Index("operator_actions_org_code_id_idx", "org_code", "id"),
+)

@@ -51,12 +51,12 @@ async def test_two_migrations_at_once_do_the_work_once(empty_database_url: str) 
     await migrate(empty_database_url)
     engine = open_engine(empty_database_url)
     async with engine.connect() as connection:
-        assert list((await connection.execute(text("SELECT version_num FROM alembic_version"))).scalars()) == ["0004"]
+        assert list((await connection.execute(text("SELECT version_num FROM alembic_version"))).scalars()) == ["0006"]
         locks = await connection.execute(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"))
         assert locks.scalar_one() == 0, "the lock is given back"
     await engine.dispose()
 
 
 def test_a_users_tables_lead_their_keys_with_the_user() -> None:
-    of_nobody = {"consent_history", "webhooks"}  # append-only, outlives the user; the operator's own
+    of_nobody = {"consent_history", "webhooks", "circuit_modes", "operator_actions"}  # append-only, outlives the user; the operators' own
     assert {table.name for table in metadata.sorted_tables if next(iter(table.primary_key.columns)).name != "user_id"} == of_nobody
