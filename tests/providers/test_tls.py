@@ -18,8 +18,8 @@ from backend.providers.tls import TlsFault, context_of, serial_numbers
 from backend.providers.wire import open_wire
 from tests.providers.certificates import Issued, TestAuthority
 from tests.providers.given import provider, transport
+from tests.providers.lines import READ
 from tests.providers.rogue import Rogue, Talk, rogue
-from tests.providers.test_transport import READ
 
 THEIRS = "110111-1234567"
 OURS = "110111-7654321"

@@ -3,102 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from backend.errors import EngineUnavailable, Refused
 from backend.events import Position
-from backend.jobs.valkey import connect
-from backend.realtime.channels import MemoryExchange, dialer
-from backend.realtime.feed import MOST_EVENTS, SLICE_BYTES, Feed, FeedReader, MemoryFeed, Slice, channel
+from backend.realtime.feed import MOST_EVENTS, SLICE_BYTES, FeedReader
 from backend.realtime.hub import Hub
 from backend.realtime.mailbox import Mailbox
-from backend.realtime.merging import Entry
 from backend.realtime.protocol import CloseCode
-from tests.realtime.given import Api, event, until
-
-ANNA = "anna"
-
-
-def entries(first: int, last: int) -> list[Entry]:
-    return [(offset, b"%d" % offset) for offset in range(first, last + 1)]
-
-
-async def nothing_relayed(user_id: str) -> int:
-    return 0
-
-
-@dataclass
-class Client:
-    """Keeps what it heard, as a client of any transport would."""
-
-    hub: Hub
-    mailbox: Mailbox = field(default_factory=Mailbox)
-    heard: list[Entry] = field(default_factory=list)
-    lost: bool = False
-    start: Position | None = None
-
-    async def attach(self, since: Position | None = None) -> Client:
-        missed = await self.hub.attach(ANNA, self.mailbox, since)
-        self.lost = not missed.recovered
-        self.start = since if since is not None and missed.recovered else missed.position
-        self.heard = list(missed.entries)
-        return self
-
-    def read(self) -> list[Entry]:
-        for item in self.mailbox.take():
-            if isinstance(item, tuple):
-                assert not self.lost, "nothing comes after the word that something is lost"
-                self.heard.append(item)
-            else:
-                self.lost = True
-        return self.heard
-
-    def gapless(self) -> bool:
-        assert self.start is not None
-        return [offset for offset, _ in self.read()] == list(range(self.start.offset + 1, self.start.offset + 1 + len(self.heard)))
-
-
-class SlowFeed(MemoryFeed):
-    """Its answers are more or less old by the time they arrive, as over a network."""
-
-    delays: Iterator[int] = itertools.repeat(0)
-    gate: asyncio.Event | None = None  # answers wait for it
-
-    async def read(self, user_id: str, since: Position | None, limit: int = MOST_EVENTS) -> Slice:
-        found = await super().read(user_id, since, limit)
-        if self.gate is not None:
-            await self.gate.wait()
-        for _ in range(next(self.delays)):
-            await asyncio.sleep(0)
-        return found
-
-
-@dataclass
-class World:
-    """A hub over twins. While `deaf`, what is announced is lost on the way."""
-
-    exchange: MemoryExchange = field(default_factory=MemoryExchange)
-    deaf: bool = False
-
-    def __post_init__(self) -> None:
-        self.feed = SlowFeed(relayed=nothing_relayed, announce=self.announce)
-        self.hub = Hub(feed=self.feed, dial=self.exchange.dial)
-
-    def announce(self, name: str, message: bytes) -> None:
-        if not self.deaf:
-            self.exchange.publish(name, message)
-
-
-async def settle() -> None:
-    """Lets every task go on until it waits for something from outside."""
-    for _ in range(60):
-        await asyncio.sleep(0)
+from tests.realtime.given import until
+from tests.realtime.listening import ANNA, Client, World, entries, settle
 
 
 @pytest.fixture
@@ -300,76 +216,6 @@ async def test_nothing_stays_of_who_has_gone(world: World) -> None:
     assert world.hub._rooms == {}
 
 
-STEPS = st.lists(
-    st.one_of(
-        st.tuples(st.just("append"), st.integers(1, 3)),
-        st.tuples(st.just("deaf"), st.booleans()),
-        st.tuples(st.just("attach"), st.integers(0, 7)),
-        st.tuples(st.sampled_from(["check", "cut", "settle", "erase", "detach", "breathe"]), st.just(0)),
-    ),
-    max_size=25,
-)
-
-
-@settings(max_examples=150, deadline=None)
-@given(STEPS, st.lists(st.integers(0, 12), min_size=1, max_size=5))
-async def test_every_client_hears_everything_once_in_order_or_that_something_is_lost(
-    steps: list[tuple[str, int]], delays: list[int]
-) -> None:
-    world = World()
-    world.feed.delays = itertools.cycle(delays)
-    async with world.hub:
-        clients = [await Client(world.hub).attach()]
-        for what, value in steps:
-            await _step(world, clients, what, value)
-            assert all(client.gapless() for client in clients)
-        world.deaf = False
-        await world.hub.check()
-        await settle()
-        newest = await world.feed.position(ANNA)
-        for client in clients:
-            assert client.gapless()
-            assert client.start is not None
-            if not client.lost:
-                assert Position(client.start.epoch, client.start.offset + len(client.heard)) == newest
-
-
-async def _step(world: World, clients: list[Client], what: str, value: int) -> None:
-    newest = await world.feed.position(ANNA)
-    match what:
-        case "append":
-            await world.feed.append(ANNA, entries(newest.offset + 1, newest.offset + value))
-        case "deaf":
-            world.deaf = bool(value)
-        case "attach":
-            asked = Position(newest.epoch, max(0, newest.offset - value % 3))
-            joining, meanwhile = Client(world.hub).attach(asked), _meanwhile(world, value)
-            client, _ = await asyncio.gather(joining, meanwhile)
-            clients.append(client)
-        case "check":
-            await world.hub.check()
-        case "cut":
-            world.exchange.cut()
-        case "erase":
-            await world.feed.erase(ANNA)
-        case "detach" if len(clients) > 1:
-            world.hub.detach(clients.pop().mailbox)
-        case "settle":
-            await settle()
-        case _:
-            await asyncio.sleep(0)
-
-
-async def _meanwhile(world: World, moment: int) -> None:
-    """Appends, or erases, at some moment while somebody else attaches."""
-    for _ in range(moment):
-        await asyncio.sleep(0)
-    if moment == 7:
-        await world.feed.erase(ANNA)
-    newest = await world.feed.position(ANNA)
-    await world.feed.append(ANNA, entries(newest.offset + 1, newest.offset + 2))
-
-
 class Flaky:
     """A feed that is away as long as it is told to be."""
 
@@ -401,56 +247,3 @@ async def test_a_repair_that_fails_is_tried_again_by_the_check() -> None:
         await hub.check()
         await settle()
         assert one.read() == entries(1, 2)
-
-
-# --- over a real Valkey ---------------------------------------------------------------------------------------------------
-
-
-async def test_lines_that_valkey_cuts_are_dialled_again(api: Api) -> None:
-    one = await Client(api.hub).attach()
-    for round_ in range(5):
-        await api.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
-        await api.append(2 * round_ + 1, 2 * round_ + 1)
-        await until(lambda: len(one.read()) == 2 * round_ + 1)  # noqa: B023  # awaited before the next round
-        await api.append(2 * round_ + 2, 2 * round_ + 2)
-        await until(lambda: len(one.read()) == 2 * round_ + 2)  # noqa: B023
-    assert one.heard == [(offset, event(offset)) for offset in range(1, 11)]
-    assert not one.lost
-
-
-async def test_a_lost_last_message_is_repaired_within_a_second(api: Api) -> None:
-    one = await Client(api.hub).attach()
-    await api.redis.execute_command("CLIENT", "NO-EVICT", "OFF")  # a command of no effect: the feed's own line stays as it is
-    assert api.hub._line is not None
-    await api.hub._line.unsubscribe([channel(ANNA)])  # from now on, Valkey tells the hub nothing about this user
-    await api.append(1, 1)
-    await until(lambda: bool(one.read()), seconds=1.5)  # real time: the hub's own timer is what is tested
-    assert one.heard == [(1, event(1))]
-
-
-async def test_a_wiped_valkey_is_noticed_and_told(api: Api) -> None:
-    one = await Client(api.hub).attach()
-    await api.append(1, 2)
-    await until(lambda: len(one.read()) == 2)
-    api.relayed[ANNA] = 2
-    await api.redis.flushall()
-    await api.hub.check()
-
-    def told() -> bool:
-        one.read()
-        return one.lost
-
-    await until(told)
-    assert (await api.feed.position(ANNA)).offset == 2
-
-
-async def test_two_processes_hear_the_same(valkey_url: str) -> None:
-    redis = connect(valkey_url, timeout=5, pool=4)
-    feed = Feed(redis=redis, relayed=nothing_relayed)
-    async with Hub(feed=feed, dial=dialer(redis)) as here, Hub(feed=feed, dial=dialer(redis)) as there:
-        one, two = await Client(here).attach(), await Client(there).attach()
-        for offset in range(1, 51):
-            await feed.append(ANNA, entries(offset, offset))
-        await until(lambda: len(one.read()) == len(two.read()) == 50)
-        assert one.heard == two.heard == entries(1, 50)
-    await redis.aclose()
