@@ -77,16 +77,15 @@ async def test_waiting_for_a_connection_is_part_of_the_deadline() -> None:
     async with line(behaviour, connections=1, deadline=0.1) as each:
         ended = await asyncio.gather(*(each.transport.call(READ) for _ in range(5)), return_exceptions=True)
     assert [type(error).__name__ for error in ended] == ["ProviderTimeout"] * 5
-    assert len(each.server.requests) == 1
 
 
-@pytest.mark.parametrize(("ahead", "reason"), [(0.15, "deadline"), (0.4, "cut")])
+@pytest.mark.parametrize(("ahead", "reason"), [(0.1, "deadline"), (0.6, "cut")])
 async def test_a_wait_in_our_own_line_is_nobodys_fault_unless_the_provider_still_had_most_of_the_time(ahead: float, reason: str) -> None:
     async def behaviour(talk: Talk) -> None:
         await asyncio.sleep(ahead if b"first" in talk.request else 30)
         await talk.answer()
 
-    async with line(behaviour, connections=1, deadline=0.6) as each:
+    async with line(behaviour, connections=1, deadline=0.9) as each:
         first = asyncio.create_task(each.transport.call(FIRST))
         await asyncio.sleep(0)
         with pytest.raises(ProviderTimeout, match=reason) as caught:
