@@ -81,12 +81,14 @@ class ProviderClients:
         """The CA, as the directory has it at each call."""
         return CurrentCa(self._ca)
 
-    def provider(self, org_code: str, user_id: str | None = None) -> HttpProviderClient:
+    def provider(self, org_code: str, user_id: str | None = None, *, guard: Guard | None = None) -> HttpProviderClient:
         """For one piece of work: ask again for the next. Raises `ProviderUnavailable` for one that is not in the directory (any more).
 
-        `user_id`: on whose behalf; None: traffic counts its calls for nobody in particular.
+        `user_id`: on whose behalf; None: traffic counts its calls for nobody in particular. `guard`: a probe's, instead of everybody's.
         """
         client = self._provider(org_code)
+        if guard is not None:
+            client = client.under(guard)
         return client if user_id is None else client.on_behalf_of(user_key(self._user_secret, user_id))
 
     def _provider(self, org_code: str) -> HttpProviderClient:

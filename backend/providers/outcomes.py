@@ -7,6 +7,7 @@ Nothing that came from outside is repeated: a reason is a name of `CATALOGUE`, o
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -301,6 +302,11 @@ def only_this_asset(error: ProviderError) -> bool:
 def not_served(error: ProviderError) -> bool:
     """Whether the provider does not offer this API to us at all: outside the token's scope, or not among its own."""
     return error.reason in _NOT_SERVED
+
+
+def speaks_of_illness(error: ProviderError) -> bool:
+    """Whether a circuit counts it against the institution."""
+    return weight_of(error, 0.0, math.inf) is Weight.FAILURE
 
 
 def token_is_worn(error: ProviderError) -> bool:

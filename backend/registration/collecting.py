@@ -17,13 +17,14 @@ from msgspec import Struct
 
 from backend import failpoints
 from backend.clock import Clock
-from backend.errors import ConsentRequired, ProviderError, ProviderRefused, ProviderResting, ProviderTimeout, Trouble
+from backend.errors import ConsentRequired, ProviderError, ProviderRefused, ProviderResting, Trouble
 from backend.events import Asset, ProviderStatus
 from backend.failpoints import Failpoint
 from backend.jobs.queue import Postponed
 from backend.providers.contract import ApiType, CollectedAsset, Provider, ProviderClient, Timestamps
 from backend.providers.directory import Directory
-from backend.providers.outcomes import token_is_worn
+from backend.providers.outcomes import Failure, failed, speaks_of_illness, token_is_worn
+from backend.providers.transport import Guard
 from backend.registration.asset_ids import asset_of
 from backend.registration.comparing import gone
 from backend.registration.decisions import Complete, Connect, Defer, Fail, ItemRequest, RecordAssets
@@ -43,7 +44,9 @@ log = structlog.get_logger()
 class ProviderClients(Protocol):
     """Where the client of a provider is found. Raises KeyError for one that is not in the directory."""
 
-    def provider(self, org_code: str) -> ProviderClient: ...
+    def provider(self, org_code: str, user_id: str | None = None, *, guard: Guard | None = None) -> ProviderClient:
+        """`user_id`: on whose behalf. `guard`: a probe's, instead of everybody's."""
+        ...
 
 
 class Deadlines(Struct, frozen=True, kw_only=True):
@@ -100,24 +103,32 @@ class Collecting:
         self._asset_secret = asset_secret
         self._lost = lost
 
-    async def collect(self, user_id: str, registration_id: str, org_code: str, run: int) -> None:
-        """Brings this provider to an end, or to a deferral. Raises `Postponed` when it is to be tried again later."""
+    async def collect(self, user_id: str, registration_id: str, org_code: str, run: int, *, probe: Guard | None = None) -> None:
+        """Brings this provider to an end, or to a deferral. Raises `Postponed` when it is to be tried again later.
+
+        As the real call of a `probe` it goes through that guard, and whatever says that the institution is still ill is a deferral.
+        """
         provider = self._directory().provider(org_code)
         if provider is None:  # it left the directory after it was chosen
             await self._handling.handle(user_id, registration_id, Fail(org_code, run, ProviderRefused.TROUBLE))
             return
-        work = Work(user_id, registration_id, run, provider, self._clients.provider(org_code))
+        work = Work(user_id, registration_id, run, provider, self._clients.provider(org_code, user_id, guard=probe))
         try:
             async with asyncio.timeout(self._deadlines.provider):
                 await self._collect(work)
         except Overtaken:
             log.info("collect.overtaken", registration_id=registration_id, org_code=org_code)
-        except ProviderResting as exc:
-            await self._defer(work, exc)
         except ProviderError as exc:
-            await self._fail(work, exc.TROUBLE, exc.reason)
+            await self._end(work, exc, probing=probe is not None)
         except TimeoutError:
-            await self._fail(work, ProviderTimeout.TROUBLE, "provider deadline")
+            await self._end(work, failed(org_code, Failure.DEADLINE), probing=probe is not None)
+
+    async def _end(self, work: Work, exc: ProviderError, *, probing: bool) -> None:
+        """As what the provider did makes it end. Nobody fails by a probe: without it they would wait."""
+        if isinstance(exc, ProviderResting) or (probing and speaks_of_illness(exc)):
+            await self._defer(work, exc)
+        else:
+            await self._fail(work, exc.TROUBLE, exc.reason)
 
     async def give_up(self, user_id: str, registration_id: str, org_code: str, run: int) -> None:
         """Ends a provider on which our own code failed again and again."""
@@ -240,7 +251,7 @@ class Collecting:
         log.info("collect.failed", registration_id=work.registration_id, org_code=work.org_code, trouble=trouble, reason=reason)
         await self._tell(work, Fail(work.org_code, work.run, trouble))
 
-    async def _defer(self, work: Work, exc: ProviderResting) -> None:
+    async def _defer(self, work: Work, exc: ProviderError) -> None:
         retry_at = max(exc.retry_at or self._next_try(), self._clock.now())
         org_code, run = work.org_code, work.run
         handled = await self._handling.handle(work.user_id, work.registration_id, Defer(org_code, run, Trouble.RESTING, retry_at))

@@ -131,6 +131,13 @@ _UNFINISHED = statement(
     WHERE user_id = :user_id AND org_code = :org_code AND status IN ('waiting', 'connecting', 'collecting', 'deferred')
     """
 )
+_LONGEST_DEFERRED = statement(
+    """
+    SELECT i.user_id, i.registration_id, i.run, r.request_id, i.org_code
+    FROM registration_items i JOIN registrations r ON r.user_id = i.user_id AND r.id = i.registration_id
+    WHERE i.org_code = :org_code AND i.status = 'deferred' ORDER BY i.updated_at LIMIT 1
+    """
+)
 _TOUCH = statement(
     """
     UPDATE registration_items SET retry_at = :retry_at, updated_at = :now
@@ -145,6 +152,12 @@ async def touch_item(
     """Puts off a deferred item without telling anybody: its deferral was announced already."""
     values = {"user_id": user_id, "registration_id": registration_id, "org_code": org_code, "retry_at": retry_at, "now": now}
     await _TOUCH.run(connection, values)
+
+
+async def longest_deferred(connection: Connection, org_code: str) -> OpenWork | None:
+    """Whose deferral at this provider is the oldest; None: nobody waits for it."""
+    row = await _LONGEST_DEFERRED.row(connection, {"org_code": org_code})
+    return None if row is None else OpenWork(**row)
 
 
 async def open_work(connection: Connection, *, idle_since: datetime, now: datetime, limit: int) -> list[OpenWork]:
