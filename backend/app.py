@@ -80,7 +80,14 @@ def _routes(api: Api, settings: Settings) -> list[BaseRoute]:
         max_body=settings.max_body_bytes,
     )
     realtime = RealtimeDeps(feed=foundation.feed, hub=api.hub, verifier=api.verifier, clock=foundation.clock, version=version("moa"))
-    return [*registration.routes(), *links.routes(), *api.webhooks.routes(), *realtime_routes(realtime), *_operations(api)]
+    return [
+        *registration.routes(),
+        *links.routes(),
+        *api.webhooks.routes(),
+        *api.breakers.routes(),
+        *realtime_routes(realtime),
+        *_operations(api),
+    ]
 
 
 def _middleware(settings: Settings) -> list[Middleware]:

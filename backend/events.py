@@ -95,6 +95,14 @@ class ProviderStatus(StrEnum):
     CANCELLED = "cancelled"
 
 
+class Availability(StrEnum):
+    """Of a provider, for everybody."""
+
+    AVAILABLE = "available"
+    RESTING = "resting"  # its circuit refuses calls
+    MAINTENANCE = "maintenance"  # it said so itself
+
+
 class RefreshStatus(StrEnum):
     """Of a refresh, and of each provider in it. A refresh as a whole is `completed` when every provider has ended, however it did."""
 

@@ -22,7 +22,12 @@ from redis.asyncio import Redis
 
 from backend import failpoints
 from backend.clock import Clock, SystemClock
+from backend.coordinator.endpoints import BreakerEndpoints
+from backend.coordinator.figures import ValkeyFigures
 from backend.coordinator.leader import Leader
+from backend.coordinator.modes import Modes
+from backend.coordinator.store import ValkeyStore
+from backend.coordinator.stream import ValkeyStream
 from backend.errors import EngineUnavailable
 from backend.identity import TokenVerifier
 from backend.jobs.queue import JSON, QueueName, ValkeyQueue
@@ -197,6 +202,7 @@ class Api:
     afterwards: Afterwards
     hub: Hub
     webhooks: WebhookEndpoints
+    breakers: BreakerEndpoints
     draining: bool = False  # whether this process is going away
 
     async def drain(self) -> None:
@@ -253,6 +259,20 @@ def build_api(settings: Settings, clock: Clock | None = None) -> Api:
         afterwards=afterwards,
         hub=hub,
         webhooks=WebhookEndpoints(verifier=verifier, keeping=keeping, reach=_reach(settings), max_body=settings.max_body_bytes),
+        breakers=_breakers(foundation, verifier),
+    )
+
+
+def _breakers(foundation: Foundation, verifier: TokenVerifier) -> BreakerEndpoints:
+    return BreakerEndpoints(
+        verifier=verifier,
+        modes=Modes(database=foundation.database, clock=foundation.clock),
+        standings=ValkeyStore(foundation.valkey),
+        figures=ValkeyFigures(foundation.valkey).read,
+        stream=ValkeyStream(foundation.valkey),
+        directory=foundation.directory,
+        began=foundation.clock.now(),
+        max_body=foundation.settings.max_body_bytes,
     )
 
 

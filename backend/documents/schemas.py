@@ -7,8 +7,10 @@ from typing import Any
 
 import msgspec
 
+from backend.coordinator.breakers import Breaker
+from backend.coordinator.endpoints import NewMode
 from backend.errors import ITEM_ERRORS, PROBLEMS, UserAction
-from backend.events import Asset, EventType, Industry, ItemError
+from backend.events import Asset, Availability, EventType, Industry, ItemError
 from backend.registration.endpoints import NewRegistration
 from backend.registration.link_endpoints import NewRefresh
 from backend.registration.model import MAX_PROVIDERS, RegistrationView
@@ -23,6 +25,9 @@ _PUBLIC_NAMES = {
     "RefreshView": "Refresh",
     "RefreshItem": "RefreshProvider",
     "LinkView": "Link",
+    "NewMode": "NewBreakerMode",
+    "Scope": "BreakerScope",
+    "Mode": "BreakerMode",
 }
 _MOMENTS = (
     ("Registration", "created_at"),
@@ -30,6 +35,8 @@ _MOMENTS = (
     ("Link", "consent_expires_at"),
     ("Signature", "expires_at"),
     ("Asset", "as_of"),
+    ("Breaker", "since"),
+    ("Breaker", "retry_at"),
 )
 _DESCRIPTIONS = {
     "Registration": "One act of connecting providers. `position` was read before the rest: follow the feed from there and miss nothing.",
@@ -39,6 +46,12 @@ _DESCRIPTIONS = {
     "RefreshProvider": "A provider in a refresh.",
     "Link": "One user at one provider, with its consent. `consent_expires_at`: not good any more from then on.",
     "NewRefresh": "What to read again; without `providers`, and without a body: everything that is linked.",
+    "Breaker": "One scope of one institution. `mode` is what was set, `state` what is in force, a moment later. `epoch` grows with "
+    "each decision. `retry_at`: when a probe looks. `failure_rate` (percent) and `calls`: in the sample of the leading coordinator.",
+    "NewBreakerMode": "For every scope of the institution. It stands until another word, whatever goes down meanwhile.",
+    "BreakerScope": "What a circuit tells apart within one institution.",
+    "BreakerMode": "`auto`: the coordinator decides.",
+    "CircuitState": "Half-open lets through one probe in the whole fleet.",
     "Industry": "The seven industries; the values are the path segments of the MyData standard.",
     "ItemError": "Why a provider failed, in words for the person. `title` is Korean, `detail` English.",
 }
@@ -69,7 +82,7 @@ EPOCH: Schema = {"type": "string", "description": "Changes when the log was lost
 def schemas() -> dict[str, Schema]:
     """Every schema by its public name."""
     _, found = msgspec.json.schema_components(
-        [RegistrationView, RefreshView, LinkView, Asset, ItemError, NewRegistration, NewRefresh],
+        [RegistrationView, RefreshView, LinkView, Asset, ItemError, NewRegistration, NewRefresh, Breaker, NewMode],
         ref_template="#/components/schemas/{name}",
         schema_hook=_any,
     )
@@ -122,7 +135,7 @@ def _written() -> dict[str, Schema]:
                 "org_code": ORG_CODE,
                 "name": TEXT,
                 "industry": industry,
-                "status": {"type": "string", "enum": ["available", "resting", "maintenance"]},
+                "status": _STATUS,
             }
         ),
         "Providers": obj({"providers": listed(ref("Provider"))}),
@@ -131,6 +144,7 @@ def _written() -> dict[str, Schema]:
         "Assets": obj({"assets": listed(ref("Asset"))}, {"next_page_token": TEXT}),
         "Readiness": obj({"ready": {"type": "boolean"}, "reasons": {"type": "object", "additionalProperties": TEXT}}),
         **_webhooks(),
+        **_operators(),
         "DemoToken": obj({"token": TEXT, "expires_in": {"type": "integer", "description": "seconds"}}),
         "Event": event,
         "Polled": obj(
@@ -141,6 +155,20 @@ def _written() -> dict[str, Schema]:
                 "events": listed({"allOf": [obj({"offset": OFFSET}), ref("Event")]}),
             }
         ),
+    }
+
+
+_STATUS: Schema = {"type": "string", "enum": [status.value for status in Availability]}
+
+
+def _operators() -> dict[str, Schema]:
+    action = obj({"at": MOMENT, "who": TEXT, "action": TEXT, "org_code": ORG_CODE, "reason": TEXT, "request_id": TEXT})
+    mode = {"org_code": ORG_CODE, "mode": ref("BreakerMode"), "reason": TEXT, "set_by": TEXT, "set_at": MOMENT}
+    return {
+        "Breakers": obj({"breakers": listed(ref("Breaker"))}),
+        "SetBreakerMode": obj(mode),
+        "OperatorAction": {**action, "description": "`who` is the `sub` of their token."},
+        "OperatorActions": obj({"actions": listed(ref("OperatorAction"))}),
     }
 
 
