@@ -24,6 +24,7 @@ from backend.providers.directory import Directory
 from backend.providers.mirror import Mirror, Mirrors
 from backend.providers.noticing import Noticed, Noticing, Reports
 from backend.providers.transport import Guard
+from backend.providers.wire import stood_in_line
 from backend.settings import Settings
 
 T = TypeVar("T")
@@ -86,7 +87,8 @@ class CircuitGuard:
         return answer
 
     def _note(self, mirror: Mirror, epoch: int, began: float, call: Call[T], error: ProviderError | None) -> None:
-        took = self._clock.monotonic() - began
+        """What a call took is the institution's time: not that for which it stood in our own line."""
+        took = max(self._clock.monotonic() - began - stood_in_line(), 0.0)
         weight = outcomes.weight_of(error, took, self._slow_after(mirror.circuit.org_code))
         reason = None if error is None else error.reason
         resting = self._resting_ms(error) if isinstance(error, ProviderResting) else None

@@ -7,8 +7,12 @@ from dataclasses import replace
 
 import pytest
 
+from backend.clock import SystemClock
 from backend.errors import ProviderError, ProviderTimeout, ProviderUnavailable
 from backend.providers.calls import Call
+from backend.providers.guard import CircuitGuard
+from backend.providers.mirror import Mirrors
+from backend.providers.noticing import Noticed
 from backend.providers.outcomes import Weight, outcome_of
 from backend.providers.payloads import Envelope
 from tests.providers.lines import FIRST, POST, READ, line, tran_id_of
@@ -122,3 +126,23 @@ async def test_cancellation_passes_through_and_frees_the_connection() -> None:
         with pytest.raises(asyncio.CancelledError):
             await call
         assert await each.transport.call(FIRST)
+
+
+async def test_the_time_in_our_own_line_does_not_make_an_answer_slow() -> None:
+    class Notices:
+        def __init__(self) -> None:
+            self.took: list[float] = []
+
+        def notice(self, noticed: Noticed) -> None:
+            self.took.append(noticed.took)
+
+    async def behaviour(talk: Talk) -> None:
+        await asyncio.sleep(0.1)
+        await talk.answer()
+
+    clock, notices = SystemClock(), Notices()
+    guard = CircuitGuard(mirrors=Mirrors(clock), notices=notices, clock=clock, slow_after=lambda _: 0.2)
+    async with line(behaviour, connections=1, guard=guard) as each:
+        await asyncio.gather(*(each.transport.call(READ) for _ in range(4)))
+    assert len(notices.took) == 4
+    assert max(notices.took) < 0.3  # the last of them was with us for 0.4 s
