@@ -27,6 +27,9 @@ app = typer.Typer(
 Data = Annotated[Path | None, typer.Option("--data", help="Folder of the running system. [default: MOA_DATA or .moa]", show_default=False)]
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free one.", show_default=False)]
 Listener = Annotated[int | None, typer.Option("--fd", hidden=True)]  # an open listening socket, inherited
+Url = Annotated[str | None, typer.Option("--url", help="Where the API is. [default: the running system's]", show_default=False)]
+OrgCode = Annotated[str, typer.Argument(metavar="ORG_CODE", help="The institution.")]
+Why = Annotated[str, typer.Option("--reason", help="Why; it is kept with who said so.")]
 Parent = Annotated[int | None, typer.Option("--parent", hidden=True)]  # end when this process ends
 
 
@@ -139,7 +142,7 @@ def register(
         str | None,
         typer.Option(help="Organisation codes with commas between, or `all`. [default: ten of all industries]", show_default=False),
     ] = None,
-    url: Annotated[str | None, typer.Option(help="Where the API is. [default: the running system's]", show_default=False)] = None,
+    url: Url = None,
     transport: Annotated[str, typer.Option(help="websocket, sse or poll")] = "websocket",
     data: Data = None,
 ) -> None:
@@ -164,6 +167,73 @@ def settings(data: Data = None) -> None:
     from backend.cli.listing import show_settings
 
     show_settings(data)
+
+
+@app.command()
+def providers(url: Url = None, data: Data = None) -> None:
+    """Lists the institutions that can be connected, with their status."""
+    from backend.cli.operating import show_providers
+
+    show_providers(data, url)
+
+
+circuits = typer.Typer(help="Which institutions are called, and what operators said about it.", no_args_is_help=False)
+app.add_typer(circuits, name="breakers")
+
+
+@circuits.callback(invoke_without_command=True)
+def _breakers(
+    context: typer.Context,
+    history: Annotated[bool, typer.Option("--history", help="Instead: what operators did, the newest first.")] = False,
+    url: Url = None,
+    data: Data = None,
+) -> None:
+    """Shows every circuit; in a terminal live, until Ctrl-C."""
+    from backend.cli.operating import MOST_SHOWN, show_breakers, show_history
+
+    if context.invoked_subcommand is not None:
+        return
+    if history:
+        show_history(data, url, None, MOST_SHOWN)
+    else:
+        show_breakers(data, url)
+
+
+@circuits.command("history")
+def _history(
+    org_code: Annotated[str | None, typer.Argument(help="Only of this institution.", show_default=False)] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 100,
+    url: Url = None,
+    data: Data = None,
+) -> None:
+    """Shows what operators did, the newest first."""
+    from backend.cli.operating import show_history
+
+    show_history(data, url, org_code, limit)
+
+
+@circuits.command("force-open")
+def _force_open(org_code: OrgCode, reason: Why, url: Url = None, data: Data = None) -> None:
+    """Refuses every call to an institution, until somebody says otherwise."""
+    from backend.cli.operating import set_mode
+
+    set_mode(data, url, org_code, "forced_open", reason)
+
+
+@circuits.command("force-close")
+def _force_close(org_code: OrgCode, reason: Why, url: Url = None, data: Data = None) -> None:
+    """Lets every call through to an institution, however many fail, until somebody says otherwise."""
+    from backend.cli.operating import set_mode
+
+    set_mode(data, url, org_code, "forced_closed", reason)
+
+
+@circuits.command("auto")
+def _auto(org_code: OrgCode, reason: Why, url: Url = None, data: Data = None) -> None:
+    """Leaves an institution's circuits to the coordinator again."""
+    from backend.cli.operating import set_mode
+
+    set_mode(data, url, org_code, "auto", reason)
 
 
 vault_keys = typer.Typer(help="Keys of the vault.", no_args_is_help=True)

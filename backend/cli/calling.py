@@ -1,4 +1,4 @@
-"""The requests that `moa register` makes: providers, a registration, and the snapshots once history was lost.
+"""The requests that commands make: providers, a registration, the snapshots once history was lost, and whatever else they `ask`.
 
 In: an `Api`. Out: typed answers, or `NoAnswer` and `Refusal` with one plain line. A request whose answer was lost is sent again; the
 registration carries an Idempotency-Key, so that this begins nothing twice.
@@ -31,6 +31,7 @@ class ProviderRow(Struct, frozen=True):
     org_code: str
     name: str
     industry: str
+    status: str = ""
 
 
 class Providers(Struct, frozen=True):
@@ -55,17 +56,17 @@ class Problem(Struct, frozen=True):
 
 
 async def providers(api: Api) -> tuple[ProviderRow, ...]:
-    return (await _ask(api, Providers, "GET", "/v1/providers")).providers
+    return (await ask(api, Providers, "GET", "/v1/providers")).providers
 
 
 async def begin(api: Api, org_codes: list[str]) -> Snapshot:
     """Begins a registration; once, however often it is sent."""
     headers = {"Idempotency-Key": uuid.uuid4().hex}
-    return await _ask(api, Snapshot, "POST", "/v1/registrations", json={"providers": org_codes}, headers=headers)
+    return await ask(api, Snapshot, "POST", "/v1/registrations", json={"providers": org_codes}, headers=headers)
 
 
 async def snapshot(api: Api, registration_id: str) -> Snapshot:
-    return await _ask(api, Snapshot, "GET", f"/v1/registrations/{registration_id}")
+    return await ask(api, Snapshot, "GET", f"/v1/registrations/{registration_id}")
 
 
 async def assets(api: Api) -> list[Shown]:
@@ -73,14 +74,15 @@ async def assets(api: Api) -> list[Shown]:
     found: list[Shown] = []
     asked = {"limit": "500"}
     while True:
-        page = await _ask(api, AssetPage, "GET", "/v1/assets", params=asked)
+        page = await ask(api, AssetPage, "GET", "/v1/assets", params=asked)
         found += page.assets
         if page.next_page_token is None:
             return found
         asked["page_token"] = page.next_page_token
 
 
-async def _ask(api: Api, kind: type[T], method: str, path: str, **more: Any) -> T:
+async def ask(api: Api, kind: type[T], method: str, path: str, **more: Any) -> T:
+    """One request and its answer. Raises `NoAnswer` or `Refusal` with one plain line."""
     for last in (False,) * (TRIES - 1) + (True,):
         try:
             answer = await api.http.request(method, path, timeout=SECONDS, **more)

@@ -1,0 +1,144 @@
+"""What operators look at and do: `moa breakers`, `moa providers`.
+
+In: the running system's API, with a development token of scope `ops` in the name of whoever is logged in here. Out: tables, live in a
+terminal; one plain line for what was set. What cannot be read for a moment is said under what was read last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+import httpx
+import typer
+from msgspec import Struct
+from rich.live import Live
+
+from backend.cli import calling
+from backend.cli.boards import Row, breakers_table, history_table, providers_table
+from backend.cli.following import Api
+from backend.cli.listing import console
+from backend.cli.running import settings_of
+from backend.cli.tokens import development_token
+from backend.clock import SystemClock
+from backend.errors import MoaError
+
+EVERY = 1.0  # seconds between two looks
+MOST_SHOWN = 100  # actions, when nobody says how many
+TOKEN_SECONDS = 12 * 3600
+
+T = TypeVar("T")
+
+
+class Breakers(Struct, frozen=True):
+    breakers: tuple[Row, ...]
+
+
+class Done(Struct, frozen=True):
+    """What was set."""
+
+    org_code: str
+    mode: str
+
+
+class Action(Struct, frozen=True):
+    at: str
+    who: str
+    action: str
+    org_code: str
+    reason: str
+
+
+class History(Struct, frozen=True):
+    actions: tuple[Action, ...]
+
+
+def show_breakers(data: Path | None, url: str | None) -> None:
+    """Every circuit; in a terminal again and again, until Ctrl-C."""
+    with suppress(KeyboardInterrupt):
+        _run(data, url, _watch if console().is_terminal else _look)
+
+
+def show_history(data: Path | None, url: str | None, org_code: str | None, limit: int) -> None:
+    """What operators did, the newest first."""
+    asked = {"limit": str(limit), **({"org_code": org_code} if org_code is not None else {})}
+
+    async def look(api: Api) -> None:
+        found = await calling.ask(api, History, "GET", "/ops/breakers/history", params=asked)
+        console().print(history_table([(each.at, each.who, each.action, each.org_code, each.reason) for each in found.actions]))
+
+    _run(data, url, look)
+
+
+def set_mode(data: Path | None, url: str | None, org_code: str, mode: str, reason: str) -> None:
+    """Forces the circuits of an institution, or leaves them to the coordinator again."""
+
+    async def put(api: Api) -> None:
+        done = await calling.ask(api, Done, "PUT", f"/ops/breakers/{_quoted(org_code)}", json={"mode": mode, "reason": reason})
+        print(f"{done.org_code}: {done.mode}")
+
+    _run(data, url, put)
+
+
+def show_providers(data: Path | None, url: str | None) -> None:
+    """Every provider with its status."""
+
+    async def look(api: Api) -> None:
+        console().print(providers_table([(row.org_code, row.name, row.industry, row.status) for row in await calling.providers(api)]))
+
+    _run(data, url, look)
+
+
+def _quoted(org_code: str) -> str:
+    """Raises `typer.BadParameter` for what cannot be one: it would be another address."""
+    if not (org_code.isascii() and org_code.isalnum()):
+        raise typer.BadParameter("letters and digits", param_hint="ORG_CODE")
+    return org_code
+
+
+def _run(data: Path | None, url: str | None, deed: Callable[[Api], Awaitable[T]]) -> T:
+    settings = settings_of(data)
+    address = (url or settings.api_url).rstrip("/")
+    if not address.startswith(("http://", "https://")):
+        raise typer.BadParameter("http://… or https://…", param_hint="--url")
+    token = development_token(settings, user=_operator(), ops=True, ttl=TOKEN_SECONDS, now=SystemClock().now())
+
+    async def whole() -> T:
+        headers = {"Authorization": f"Bearer {token}"}
+        async with httpx.AsyncClient(base_url=address, headers=headers, trust_env=False) as http:
+            return await deed(Api(address, token, http))
+
+    return asyncio.run(whole())
+
+
+def _operator() -> str:
+    """Who is noted for what is done."""
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (OSError, KeyError):  # an account without a name
+        return "cli"
+
+
+async def _breakers(api: Api) -> tuple[Row, ...]:
+    return (await calling.ask(api, Breakers, "GET", "/ops/breakers")).breakers
+
+
+async def _look(api: Api) -> None:
+    console().print(breakers_table(await _breakers(api), SystemClock().now()))
+
+
+async def _watch(api: Api) -> None:
+    rows = await _breakers(api)
+    with Live(breakers_table(rows, SystemClock().now()), console=console(), screen=True, auto_refresh=False) as live:
+        while True:
+            await asyncio.sleep(EVERY)
+            trouble = ""
+            try:
+                rows = await _breakers(api)
+            except MoaError as exc:
+                trouble = str(exc)
+            live.update(breakers_table(rows, SystemClock().now(), trouble=trouble), refresh=True)
