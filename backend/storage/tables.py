@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Date,
@@ -24,7 +25,7 @@ from sqlalchemy import (
     Uuid,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, INT8MULTIRANGE, JSONB
 
 metadata = MetaData(
     naming_convention={
@@ -291,4 +292,84 @@ operator_actions = Table(
     Column("reason", Text, nullable=False),
     Column("request_id", String(64), nullable=False),
     Index("operator_actions_org_code_id_idx", "org_code", "id"),
+)
+
+# --- traffic: what calls to institutions add up to (backend/storage/traffic.py) ---------------------------------------
+
+# By hour first: whatever reads them asks for a day, and what is too old goes from the beginning.
+traffic = Table(
+    "traffic",
+    metadata,
+    Column("hour", _MOMENT, primary_key=True),  # its beginning, in UTC and in Korea alike
+    Column("org_code", String(10), primary_key=True),
+    Column("api_code", String(8), primary_key=True),
+    Column("scheduled", Boolean, primary_key=True),  # by the weekly batch; false: for a person
+    Column("calls", BigInteger, nullable=False),  # = successes + all failures + cancelled
+    Column("successes", BigInteger, nullable=False),
+    Column("cancelled", BigInteger, nullable=False),  # ended by us; they are in no column below
+    Column("slow", BigInteger, nullable=False),
+    Column("ms", BigInteger, nullable=False),  # sum of the times
+    Column("ms_squared", BigInteger, nullable=False),
+    Column("histogram", ARRAY(BigInteger), nullable=False),
+)
+
+# A table of its own: sums of reasons are upserts like all others, and whoever wants totals reads none of it.
+traffic_failures = Table(
+    "traffic_failures",
+    metadata,
+    Column("hour", _MOMENT, primary_key=True),
+    Column("org_code", String(10), primary_key=True),
+    Column("api_code", String(8), primary_key=True),
+    Column("scheduled", Boolean, primary_key=True),
+    Column("reason", String(64), primary_key=True),
+    Column("calls", BigInteger, nullable=False),
+)
+
+# Who was called for on which day (in Korea), by a keyed digest. Led by it, so that a person can be forgotten.
+traffic_users = Table(
+    "traffic_users",
+    metadata,
+    Column("user_key", String(22), primary_key=True),
+    Column("day", Date, primary_key=True),
+    Column("org_code", String(10), primary_key=True),
+    Column("scheduled", Boolean, primary_key=True),
+    Index("traffic_users_day_idx", "day", postgresql_using="brin"),  # rows come day by day
+)
+
+# How many they were: stays right when one of them is forgotten.
+traffic_days = Table(
+    "traffic_days",
+    metadata,
+    Column("day", Date, primary_key=True),
+    Column("org_code", String(10), primary_key=True),
+    Column("scheduled", Boolean, primary_key=True),
+    Column("users", BigInteger, nullable=False),
+)
+
+# Who is not to be written down again by a report that comes late.
+traffic_forgotten = Table(
+    "traffic_forgotten",
+    metadata,
+    Column("user_key", String(22), primary_key=True),
+    Column("last_day", Date, nullable=False),  # later ones are those of a person who came back
+    Column("forgotten_at", _MOMENT, nullable=False),
+)
+
+# Which reports of a node are in the sums.
+traffic_nodes = Table(
+    "traffic_nodes",
+    metadata,
+    Column("node", Text, primary_key=True),
+    Column("counted", INT8MULTIRANGE, nullable=False),  # their numbers
+    Column("uncounted", BigInteger, nullable=False),  # calls, or users of calls, for which the node had no room
+    Column("heard_at", _MOMENT, nullable=False),
+)
+
+# How far the stream of reports is in the sums.
+traffic_cursor = Table(
+    "traffic_cursor",
+    metadata,
+    Column("stream", Text, primary_key=True),
+    Column("position", Text, nullable=False),
+    Column("version", BigInteger, nullable=False),  # grows with each write, and with each person who is forgotten
 )
