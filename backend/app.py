@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -19,6 +20,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from backend import pages
+from backend.coordinator.availability import status_in
 from backend.demo import Mint, token_routes
 from backend.edge import Edge, InTime, on_http_exception, on_refused
 from backend.errors import Refused
@@ -68,6 +70,7 @@ def _routes(api: Api, settings: Settings) -> list[BaseRoute]:
         handling=foundation.handling,
         database=foundation.database,
         directory=foundation.directory,
+        status_of=partial(status_in, api.mirrors),
         position=foundation.feed.position,
         max_body=settings.max_body_bytes,
     )

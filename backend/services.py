@@ -38,6 +38,7 @@ from backend.logs import configure_logs
 from backend.providers.clients import http_clients
 from backend.providers.directory import Directory
 from backend.providers.ids import SERIAL_SPAN, Serials
+from backend.providers.mirror import Mirrors
 from backend.providers.reloading import CurrentDirectory
 from backend.rate_limit import RateLimit
 from backend.realtime.channels import dialer
@@ -203,6 +204,7 @@ class Api:
     hub: Hub
     webhooks: WebhookEndpoints
     breakers: BreakerEndpoints
+    mirrors: Mirrors  # what this process was told of circuits
     draining: bool = False  # whether this process is going away
 
     async def drain(self) -> None:
@@ -260,6 +262,7 @@ def build_api(settings: Settings, clock: Clock | None = None) -> Api:
         hub=hub,
         webhooks=WebhookEndpoints(verifier=verifier, keeping=keeping, reach=_reach(settings), max_body=settings.max_body_bytes),
         breakers=_breakers(foundation, verifier),
+        mirrors=Mirrors(foundation.clock),
     )
 
 

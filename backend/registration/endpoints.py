@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from backend.errors import Problem, Refused
-from backend.events import Industry, Position, to_json
+from backend.events import Availability, Industry, Position, to_json
 from backend.identity import Identity, TokenVerifier, identify
 from backend.providers.directory import Directory
 from backend.registration.accepting import ACCEPTED, Accepting, Answer
@@ -62,6 +62,7 @@ class RegistrationEndpoints:
     handling: Handling
     database: Database
     directory: Callable[[], Directory]
+    status_of: Callable[[str], Availability]  # of a provider by its org_code; asks nobody
     position: Callable[[str], Awaitable[Position]]
     max_body: int  # bytes
 
@@ -80,7 +81,12 @@ class RegistrationEndpoints:
     async def providers(self, request: Request) -> Response:
         await self._caller(request)
         rows = [
-            {"org_code": provider.org_code, "name": provider.name, "industry": provider.industry, "status": "available"}
+            {
+                "org_code": provider.org_code,
+                "name": provider.name,
+                "industry": provider.industry,
+                "status": self.status_of(provider.org_code),
+            }
             for provider in self.directory().providers
         ]
         return json_answer(to_json({"providers": rows}))
