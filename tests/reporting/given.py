@@ -21,6 +21,7 @@ NOW = datetime(2026, 11, 22, 3, 30, tzinfo=UTC)  # half past noon in Korea
 NOW_MS = int(NOW.timestamp() * 1000)
 TODAY = date(2026, 11, 22)
 EPOCH = date(1970, 1, 1)
+CLOCK = ManualClock(NOW)
 
 
 class Call(Struct, frozen=True, kw_only=True):

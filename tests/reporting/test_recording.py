@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from backend.clock import ManualClock
 from backend.coordinator.stream import MemoryStream, ModesChanged, ValkeyStream
 from backend.errors import EngineUnavailable
 from backend.jobs.valkey import connect
@@ -21,7 +20,7 @@ from backend.reporting import recording as module
 from backend.storage import traffic
 from backend.storage.database import Database
 from backend.storage.statements import Connection
-from tests.reporting.given import BANK, CARD, NOW, NOW_MS, Call, everything, named, recording, report, rolled, sums, tell, users
+from tests.reporting.given import BANK, CARD, CLOCK, NOW_MS, Call, everything, named, recording, report, rolled, sums, tell, users
 from tests.storage.given import empty
 
 HOUR = 3_600_000
@@ -46,7 +45,7 @@ def told(fleet: dict[str, list[list[Call]]]) -> list[Report]:
 
 
 def memory() -> MemoryStream:
-    return MemoryStream(ManualClock(NOW))
+    return MemoryStream(CLOCK)
 
 
 class Killed(BaseException):
@@ -169,7 +168,7 @@ async def test_engines_that_are_away_are_waited_for_longer_and_longer(database: 
         if len(pauses) == 8:
             raise asyncio.CancelledError
 
-    recorder = module.Recording(stream=Away(), database=database, clock=ManualClock(NOW), oldest="0-0/0", sleep=sleep)
+    recorder = module.Recording(stream=Away(), database=database, clock=CLOCK, oldest="0-0/0", sleep=sleep)
     with pytest.raises(asyncio.CancelledError):
         await recorder.run()
     assert all(module.PAUSES[0] / 2 <= pause <= module.PAUSES[1] for pause in pauses[:6])
