@@ -50,6 +50,7 @@ class Admitted(Struct, frozen=True):
     """The answer to who asked for a probe, or for more time with it: it is theirs."""
 
     name: str
+    number: int  # of the asking
     decision: Decision  # half-open, as it stands now
 
 

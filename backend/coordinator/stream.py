@@ -31,6 +31,7 @@ OLDEST = "0-0/0"  # a cursor before everything that is still there
 MOST_ENTRIES = 50_000
 MOST_BYTES = 64 * 1024 * 1024  # of words: a minute of 20,000 calls a second
 LONGEST_WAIT = 2.0  # seconds; shorter than the time in which a command must be answered
+ANSWERED_WITHIN = 1.0  # seconds that who asks for a probe waits for the answer; later it is given to nobody
 _AT_ONCE = 64  # entries of one reading; a report has 100 KB at most
 
 log = structlog.get_logger(__name__)
@@ -41,6 +42,7 @@ class ProbeWanted(Struct, frozen=True, kw_only=True):
 
     circuit: Circuit
     name: str  # under which it reports
+    number: int = 0  # of the asking, so that its answer can be told from that to an earlier one
     wanted: bool = True  # whether somebody waits for this institution
 
 

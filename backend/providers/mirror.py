@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from random import random
-from typing import Any
+from typing import Any, NamedTuple
 
 from pybreaker import (
     STATE_CLOSED,
@@ -46,6 +46,18 @@ _REFUSALS = {
 _OPENED_AT = datetime(9000, 1, 1, tzinfo=UTC)
 
 
+class _Word(NamedTuple):
+    """What the fleet said last, while this process decides for itself."""
+
+    decision: Decision | None
+    standing: CircuitState
+    since: float
+    expires: float
+    ramp: float
+    retry: float
+    moments: tuple[datetime, ...]
+
+
 class Mirror(CircuitBreakerStorage):
     """One circuit as it stands in this process."""
 
@@ -66,6 +78,7 @@ class Mirror(CircuitBreakerStorage):
         self._ramp = 0.0  # seconds; 0: none, or over
         self._retry = -_NEVER
         self._moments: tuple[datetime, ...] = ()  # to come back at, from the same moment on; none: the decision does not say
+        self._fleets: _Word | None = None  # None: the fleet's word stands
         self._gate = _Gate(self)
         self.breaker = _breaker(self)
         self.trial = _breaker(self)  # for the one probe, which the fleet's lease has admitted: the same circuit without the gate
@@ -102,8 +115,28 @@ class Mirror(CircuitBreakerStorage):
         """Takes a newer decision; False: it was not newer, and prolongs nothing. Durations count from now on: who reads late says less."""
         if decision.epoch <= self.epoch:
             return False
-        now = self._clock.monotonic()
         self.epoch = decision.epoch
+        self._fleets = None
+        self._take(decision)
+        return True
+
+    def stand_in(self, decision: Decision) -> None:
+        """What this process decided for itself, while the fleet cannot be heard: it stands until `rejoin`, and takes no epoch."""
+        if self._fleets is None:
+            self._fleets = _Word(self.decision, self._standing, self._since, self._expires, self._ramp, self._retry, self._moments)
+        self._take(decision)
+
+    def rejoin(self) -> None:
+        """The fleet's last word stands again, as far as its time has come."""
+        if self._fleets is None:
+            return
+        word, self._fleets = self._fleets, None
+        self.decision, self._expires, self._retry, self._moments = word.decision, word.expires, word.retry, word.moments
+        self._stand(word.standing, word.since, word.ramp)
+        self.settle(self._clock.monotonic())
+
+    def _take(self, decision: Decision) -> None:
+        now = self._clock.monotonic()
         self.decision = decision
         self._stand(decision.state, now, decision.ramp_ms / 1000)
         self._expires = _NEVER if decision.expires_in_ms is None else now + decision.expires_in_ms / 1000
@@ -112,7 +145,6 @@ class Mirror(CircuitBreakerStorage):
             self._retry = now + decision.retry_in_ms / 1000
             first = self._clock.now() + timedelta(milliseconds=decision.retry_in_ms)
             self._moments = tuple(first + timedelta(seconds=SPREAD * part / MOMENTS) for part in range(MOMENTS))
-        return True
 
     def orphan(self) -> None:
         """Its store was lost: whatever is decided next is newer, and if nothing is, this one ends."""
@@ -232,6 +264,11 @@ class Mirrors:
             for mirror in self:
                 mirror.orphan()
         self._take(told)
+
+    def rejoin(self) -> None:
+        """The fleet can be heard again: nothing that this process decided for itself stands any more."""
+        for mirror in self:
+            mirror.rejoin()
 
     def _take(self, told: Decisions) -> None:
         for decision in told.decisions:

@@ -114,11 +114,11 @@ async def test_what_was_put_is_read_and_was_told(subject: Subject) -> None:
     now = (await subject.store.read()).now_ms
     standing = open_until(now + 5_000)
     decision = decision_of(standing, now, OPTIONS)
-    assert await subject.store.put(reign, [standing, open_until(now, circuit=TOKEN)], [decision], [Admitted("n", decision)])
+    assert await subject.store.put(reign, [standing, open_until(now, circuit=TOKEN)], [decision], [Admitted("n", 7, decision)])
     stored = await subject.store.read()
     assert {each.circuit: each for each in stored.standings} == {READ: standing, TOKEN: open_until(now, circuit=TOKEN)}
     assert stored.token == 1
-    assert await subject.heard() == [Told(Decisions(reign.lineage, (decision,)), (Admitted("n", decision),))]
+    assert await subject.heard() == [Told(Decisions(reign.lineage, (decision,)), (Admitted("n", 7, decision),))]
 
 
 async def test_what_nodes_need_not_know_is_stored_in_silence(subject: Subject) -> None:
