@@ -35,11 +35,12 @@ from backend.jobs.sweeper import Sweep, Sweeper
 from backend.jobs.valkey import connect
 from backend.jobs.worker import LeasedWorker
 from backend.logs import configure_logs
-from backend.providers.clients import http_clients
+from backend.providers.clients import http_clients, traffic_secret
 from backend.providers.directory import Directory
 from backend.providers.ids import SERIAL_SPAN, Serials
 from backend.providers.mirror import Mirrors
 from backend.providers.reloading import CurrentDirectory
+from backend.providers.traffic import user_key
 from backend.rate_limit import RateLimit
 from backend.realtime.channels import dialer
 from backend.realtime.feed import Feed
@@ -157,6 +158,12 @@ def _people(settings: Settings, vault: Vault) -> People:
     return People(vault=vault, derive=settings.user_ci == "derived" and settings.environment == "development")
 
 
+def _traffic_key(settings: Settings) -> Callable[[str], str]:
+    """How traffic names a user. Not without the secret: nobody would be found who is to be forgotten."""
+    need(settings, "asset_id_secret")
+    return partial(user_key, traffic_secret(settings))
+
+
 # --- the API ---------------------------------------------------------------------------------------------------------
 
 
@@ -256,7 +263,11 @@ def build_api(settings: Settings, clock: Clock | None = None) -> Api:
             clock=foundation.clock,
         ),
         forgetting=Forgetting(
-            database=foundation.database, erase_feed=foundation.feed.erase, afterwards=afterwards, clock=foundation.clock
+            database=foundation.database,
+            erase_feed=foundation.feed.erase,
+            traffic_key=_traffic_key(settings),
+            afterwards=afterwards,
+            clock=foundation.clock,
         ),
         afterwards=afterwards,
         hub=hub,

@@ -29,11 +29,23 @@ log = structlog.get_logger()
 
 
 class Forgetting:
-    """Erases users. `afterwards` takes what may happen after the answer; it must not raise or block."""
+    """Erases users. `afterwards` takes what may happen after the answer; it must not raise or block.
 
-    def __init__(self, *, database: Database, erase_feed: EraseFeed, afterwards: Callable[[After], None], clock: Clock) -> None:
+    `traffic_key`: how traffic names a user.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        erase_feed: EraseFeed,
+        traffic_key: Callable[[str], str],
+        afterwards: Callable[[After], None],
+        clock: Clock,
+    ) -> None:
         self._database = database
         self._erase_feed = erase_feed
+        self._traffic_key = traffic_key
         self._afterwards = afterwards
         self._clock = clock
 
@@ -43,7 +55,7 @@ class Forgetting:
 
         async def deed(connection: Connection) -> list[str]:
             await users.lock(connection, user_id)
-            return await erasing.erase(connection, user_id, now)
+            return await erasing.erase(connection, user_id, now, traffic_key=self._traffic_key(user_id))
 
         told = await self._database.transaction(deed)
         log.info("user.forgotten", links=len(told))

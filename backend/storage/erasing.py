@@ -9,6 +9,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
+from backend.storage import traffic
 from backend.storage.statements import Connection, statement
 
 _END_LINKS = statement(
@@ -46,12 +47,16 @@ class Erasure(Struct, frozen=True):
     created_at: datetime
 
 
-async def erase(connection: Connection, user_id: str, now: datetime) -> list[str]:
-    """Erases every row of this user. Returns the providers that are to be told. Under the user's lock, if there is such a user."""
+async def erase(connection: Connection, user_id: str, now: datetime, *, traffic_key: str) -> list[str]:
+    """Erases every row of this user. Returns the providers that are to be told. Under the user's lock, if there is such a user.
+
+    `traffic_key`: how traffic names this user (`providers.traffic.user_key`).
+    """
     told = await _END_LINKS.column(connection, {"user_id": user_id, "now": now})
     for each in _ERASE:
         await each.run(connection, {"user_id": user_id})
     await _BEGUN.run(connection, {"user_id": user_id, "now": now})
+    await traffic.forget(connection, traffic_key, now)  # last: sums wait from here to the commit
     return told
 
 

@@ -106,8 +106,10 @@ async def test_a_feed_that_could_not_be_erased_is_erased_by_the_sweep(database: 
         erased.append(user_id)
 
     clock = SystemClock()
-    forgetting = Forgetting(database=database, erase_feed=away, afterwards=lambda _: None, clock=clock)
+    forgetting = Forgetting(database=database, erase_feed=away, traffic_key=str.upper, afterwards=lambda _: None, clock=clock)
     await forgetting.forget("anna")
+    async with database.reading() as connection:
+        assert await connection.fetch("SELECT user_key FROM traffic_forgotten") == [("ANNA",)]
     sweep = ErasureSweep(database=database, erase_feed=back)
     assert await sweep.sweep(clock.now()) == 0, "it is in somebody's hands"
     assert await sweep.sweep(clock.now() + timedelta(seconds=3)) == 1

@@ -213,7 +213,7 @@ async def test_who_was_erased_and_came_back_hears_nothing_of_before(handling: Ha
 
     async def back_at_the_same_offset(connection: Connection) -> None:
         offset = await users.lock(connection, "anna")
-        await erasing.erase(connection, "anna", now)
+        await erasing.erase(connection, "anna", now, traffic_key="a")
         await connection.execute("INSERT INTO users (user_id, feed_offset, created_at) VALUES ('anna', $1, $2)", offset, now)
 
     await database.transaction(back_at_the_same_offset)
