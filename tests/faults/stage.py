@@ -25,6 +25,7 @@ from tests.faults.supervisor import Fleet
 
 HEALED = 30.0  # seconds after the last disturbance
 MOST_FAULTS = 40  # that are printed
+AT_ONCE = 20  # people who register once more
 SPARE = 5.0  # seconds more that a follower is given, so that its last words are about the system and not about itself
 
 BANK, CARD, EFIN = "A1MOABK001", "B1MOACD001", "E1MOAEF001"
@@ -151,8 +152,14 @@ class Stage:
         chosen = await _chosen(self.fleet, self.people)
         people = [person for person in self.people if chosen.get(person.sub)]
         calm = {person.sub: person.again(History()) for person in people}
+        turns = asyncio.Semaphore(AT_ONCE)  # a crowd would disturb itself
+
+        async def lives(person: Person) -> None:
+            async with turns:
+                await self._life(calm[person.sub], chosen[person.sub], ("poll",))
+
         async with asyncio.timeout(HEALED * 2):
-            await asyncio.gather(*(self._life(calm[person.sub], chosen[person.sub], ("poll",)) for person in people))
+            await asyncio.gather(*map(lives, people))
         needs: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
         for call in await self.fleet.calls(began):
             if call.get("user") and call["path"] != WAITING:
