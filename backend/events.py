@@ -32,6 +32,7 @@ class EventType(StrEnum):
     PROVIDER_COMPLETED = "provider.completed"
     PROVIDER_FAILED = "provider.failed"
     PROVIDER_DEFERRED = "provider.deferred"
+    PROVIDER_STATUS = "provider.status"
     REGISTRATION_RETRIED = "registration.retried"
     REGISTRATION_COMPLETED = "registration.completed"
     ASSET_REFRESHED = "asset.refreshed"
@@ -359,6 +360,18 @@ class LinkRevoked(_LinkEnd, frozen=True, kw_only=True):
     """The person ended the link: here, and its assets are gone; or, with an `error`, at the provider, and they stay."""
 
     TYPE = EventType.LINK_REVOKED
+
+
+class ProviderStatusChanged(LinkFact, frozen=True, kw_only=True):
+    """A provider to which the person is linked rests, is in maintenance, or is there again."""
+
+    TYPE = EventType.PROVIDER_STATUS
+    org_code: str
+    status: Availability
+    retry_at: datetime | None  # None: it is available, or nobody knows
+
+    def data(self) -> object:
+        return {"status": self.status, **({"retry_at": iso(self.retry_at)} if self.retry_at else {})}
 
 
 class Appended(Struct, frozen=True):

@@ -26,7 +26,7 @@ _POLL = """`?since=<epoch>:<offset>&wait=<0..30>`: what came after, as soon as s
 events."""
 
 _ABOUT_ONE_PROVIDER = ("provider.", "asset.", "link.")
-_ABOUT_LINKS = ("asset.", "refresh.", "link.")  # and no registration
+_ABOUT_LINKS = ("asset.", "refresh.", "link.", "provider.status")  # and no registration
 
 
 def _codes(codes: type[ErrorCode] | type[CloseCode] | type[UnsubscribeCode]) -> Schema:

@@ -236,6 +236,7 @@ def event_data() -> dict[EventType, Schema]:
         EventType.PROVIDER_COMPLETED: obj({"assets": {"type": "integer", "minimum": 0}}),
         EventType.PROVIDER_FAILED: obj({"error": ref("ItemError")}),
         EventType.PROVIDER_DEFERRED: deferred,
+        EventType.PROVIDER_STATUS: obj({"status": _STATUS}, {"retry_at": MOMENT}, "Of a provider that the user is linked to"),
         EventType.REGISTRATION_RETRIED: retried,
         EventType.ASSET_REFRESHED: assets,
         **dict.fromkeys((EventType.LINK_EXPIRING, EventType.LINK_EXPIRED, EventType.LINK_REVOKED), _link_end()),

@@ -171,6 +171,8 @@ links = Table(
     Column("notice_on", Date, nullable=True),  # the day (in Korea) on which its end is told of next; NULL: there is nothing to tell
     # What the sweeper looks for.
     Index("links_notice_idx", "notice_on", postgresql_where=text("notice_on IS NOT NULL")),
+    # Who is told of a provider's status.
+    Index("links_linked_idx", "org_code", "user_id", postgresql_where=text("status = 'active'")),
 )
 
 # Links that their person ended, until the provider knows it. It outlives the link, and the user.
@@ -372,4 +374,15 @@ traffic_cursor = Table(
     Column("stream", Text, primary_key=True),
     Column("position", Text, nullable=False),
     Column("version", BigInteger, nullable=False),  # grows with each write, and with each person who is forgotten
+)
+
+# What the users of a provider were told of its status last, or are being told.
+provider_statuses = Table(
+    "provider_statuses",
+    metadata,
+    Column("org_code", String(10), primary_key=True),
+    Column("status", String(16), nullable=False),  # available, resting, maintenance
+    Column("retry_at", _MOMENT, nullable=True),
+    Column("changed_at", _MOMENT, nullable=False),
+    Column("told_to", Text, nullable=True),  # the last user, by name, who was told; NULL: everybody was
 )

@@ -23,6 +23,7 @@ from backend.events import (
     AssetKind,
     AssetRefreshed,
     AssetsCollected,
+    Availability,
     Balance,
     EventType,
     Fact,
@@ -36,6 +37,7 @@ from backend.events import (
     ProviderConnecting,
     ProviderDeferred,
     ProviderFailed,
+    ProviderStatusChanged,
     RefreshCompleted,
     RefreshItem,
     RefreshStatus,
@@ -75,6 +77,7 @@ FACTS: tuple[Fact | LinkFact, ...] = (
     RegistrationCompleted(status=RegistrationStatus.PARTIAL, **WHO),
     LinkExpiring(at=NOW, org_code=ORG, consent_expires_at=NOW),
     LinkExpired(at=NOW, org_code=ORG, consent_expires_at=NOW, error=ITEM_ERRORS[Trouble.CONSENT_REQUIRED]),
+    ProviderStatusChanged(at=NOW, org_code=ORG, status=Availability.RESTING, retry_at=NOW),
     LinkRevoked(at=NOW, org_code=ORG, consent_expires_at=NOW),
     AssetRefreshed(at=NOW, org_code=ORG, assets=(ASSET,)),
     RefreshCompleted(
