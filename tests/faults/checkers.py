@@ -174,7 +174,8 @@ def signature_comes_first(evidence: Evidence) -> Iterator[str]:
         for offset, event in log.events:
             if event["type"] == "signature.completed":
                 signed.add(event["registration_id"])
-            if event["type"].startswith("provider.") and log.events[0][0] == 1 and event["registration_id"] not in signed:
+            registration = event.get("registration_id")  # `provider.status` has none
+            if event["type"].startswith("provider.") and registration and log.events[0][0] == 1 and registration not in signed:
                 yield f"{user} hears {event['type']} at {offset}, before the signature"
 
 
