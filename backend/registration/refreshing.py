@@ -155,7 +155,7 @@ class Refreshing:
             if held is None:
                 raise ConsentRequired(org_code, "no active link")
             try:
-                grant = await self._linking.fit(user_id, org_code, held, worn, self._clients.provider(org_code))
+                grant = await self._linking.fit(user_id, org_code, held, worn, self._clients.provider(org_code, user_id))
             except ConsentRequired as exc:
                 await self._unlinking.lost(user_id, org_code, held.grant, exc)
                 raise
@@ -163,7 +163,7 @@ class Refreshing:
 
     async def _assets(self, name: Name, provider: Provider, grant: Grant, timestamps: Timestamps) -> tuple[Asset, ...]:
         """Every asset that was shown, as the last answer about it shows it."""
-        client, now = self._clients.provider(name.org_code), self._clock.now()
+        client, now = self._clients.provider(name.org_code, name.user_id), self._clock.now()
         found: dict[tuple[str, str], CollectedAsset] = {}
         async for answer in client.collect(grant.tokens.access_token, ApiType.USER_REFRESH, now, timestamps):
             found.update(((asset.kind.value, asset.key), asset) for asset in answer)
