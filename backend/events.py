@@ -42,6 +42,15 @@ class EventType(StrEnum):
     LINK_REVOKED = "link.revoked"
 
 
+class OperatorsEventType(StrEnum):
+    """The names on the wire, in the operators' feed."""
+
+    BREAKER_OPENED = "breaker.opened"
+    BREAKER_HALF_OPENED = "breaker.half_opened"  # one probe in the fleet looks
+    BREAKER_CLOSED = "breaker.closed"
+    BREAKER_FORCED = "breaker.forced"  # open or closed, by an operator's word
+
+
 class Industry(StrEnum):
     """The seven industries that Moa reads; the values are the standard's path segments (section 1)."""
 
@@ -165,7 +174,7 @@ class ItemError(Struct, frozen=True):
 class Event(Struct, frozen=True, omit_defaults=True):
     """EVENT of the contract."""
 
-    type: EventType
+    type: EventType | OperatorsEventType
     at: str
     registration_id: str | UnsetType = UNSET
     org_code: str | UnsetType = UNSET

@@ -184,7 +184,7 @@ app.add_typer(circuits, name="breakers")
 @circuits.callback(invoke_without_command=True)
 def _breakers(
     context: typer.Context,
-    history: Annotated[bool, typer.Option("--history", help="Instead: what operators did, the newest first.")] = False,
+    history: Annotated[bool, typer.Option("--history", help="Instead: what operators did and what was decided.")] = False,
     url: Url = None,
     data: Data = None,
 ) -> None:
@@ -206,7 +206,7 @@ def _history(
     url: Url = None,
     data: Data = None,
 ) -> None:
-    """Shows what operators did, the newest first."""
+    """Shows what operators did and what was decided, the newest first."""
     from backend.cli.operating import show_history
 
     show_history(data, url, org_code, limit)

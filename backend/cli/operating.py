@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -29,6 +29,7 @@ from backend.errors import MoaError
 
 EVERY = 1.0  # seconds between two looks
 MOST_SHOWN = 100  # actions, when nobody says how many
+DECIDER = "coordinator"
 TOKEN_SECONDS = 12 * 3600
 
 T = TypeVar("T")
@@ -53,8 +54,24 @@ class Action(Struct, frozen=True):
     reason: str
 
 
+class Decision(Struct, frozen=True):
+    at: str
+    org_code: str
+    scope: str
+    state: str
+    mode: str
+    reason: str
+
+
 class History(Struct, frozen=True):
     actions: tuple[Action, ...]
+    decisions: tuple[Decision, ...]
+
+    def lines(self, most: int) -> Sequence[tuple[str, ...]]:
+        """Both in one order, the newest first: when, who, what, where, why."""
+        done = [(each.at, each.who, each.action, each.org_code, each.reason) for each in self.actions]
+        decided = [(each.at, DECIDER, each.state, f"{each.org_code} {each.scope}", each.reason) for each in self.decisions]
+        return sorted(done + decided, key=lambda line: line[0], reverse=True)[:most]
 
 
 def show_breakers(data: Path | None, url: str | None) -> None:
@@ -64,12 +81,12 @@ def show_breakers(data: Path | None, url: str | None) -> None:
 
 
 def show_history(data: Path | None, url: str | None, org_code: str | None, limit: int) -> None:
-    """What operators did, the newest first."""
+    """What operators did and what was decided, the newest first."""
     asked = {"limit": str(limit), **({"org_code": org_code} if org_code is not None else {})}
 
     async def look(api: Api) -> None:
         found = await calling.ask(api, History, "GET", "/ops/breakers/history", params=asked)
-        console().print(history_table([(each.at, each.who, each.action, each.org_code, each.reason) for each in found.actions]))
+        console().print(history_table(found.lines(limit)))
 
     _run(data, url, look)
 

@@ -1,4 +1,4 @@
-"""Circuits over HTTP, for operators: look at them, force them, leave them to the coordinator again, and who did so.
+"""Circuits over HTTP, for operators: look at them, force them, leave them to the coordinator again, and look back.
 
 In: requests with a token of scope `ops`. Out: the contract's JSON. A mode is answered as soon as it is committed, whether or not Valkey and
 a coordinator are there to put it in force; looking needs both engines, and says so when one is away.
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Protocol
 
+import msgspec
 import structlog
 from msgspec import Meta, Struct
 from starlette.background import BackgroundTask
@@ -24,7 +25,7 @@ from starlette.routing import Route
 from backend.clock import iso
 from backend.coordinator.breakers import breakers
 from backend.coordinator.figures import Figures
-from backend.coordinator.modes import MOST_ACTIONS, Modes
+from backend.coordinator.modes import Modes
 from backend.coordinator.standing import Standing
 from backend.coordinator.stream import ModesChanged, Stream
 from backend.errors import EngineUnavailable, Problem, Refused
@@ -32,11 +33,13 @@ from backend.events import to_json
 from backend.identity import Identity, TokenVerifier, identify
 from backend.providers.circuits import Circuit, Mode
 from backend.providers.directory import Directory
+from backend.storage.decisions import Change
 from backend.storage.operators import Action
 from backend.web import json_answer, limit_of, malformed, read_json, request_id
 
 PATH = "/ops/breakers"
 MOST_WORDS = 200  # characters of a reason
+MOST_SHOWN = 1000  # actions, and decisions, of one answer
 HURRY_SECONDS = 2.0  # for a word that only saves time
 
 _ORG_CODE = re.compile(r"[A-Za-z0-9]{10}")
@@ -109,8 +112,10 @@ class BreakerEndpoints:
         org_code = request.query_params.get("org_code")
         if org_code is not None and not _ORG_CODE.fullmatch(org_code):
             raise malformed("org_code", "10 letters or digits are needed")
-        done = await self.modes.actions(org_code=org_code, limit=limit_of(request, default=100, most=MOST_ACTIONS))
-        return json_answer(to_json({"actions": [action_view(each) for each in done]}))
+        limit = limit_of(request, default=100, most=MOST_SHOWN)
+        done, decided = await self.modes.history(org_code=org_code, limit=limit)
+        shown = {"actions": [_dated(each) for each in done], "decisions": [_dated(each) for each in decided]}
+        return json_answer(to_json(shown))
 
     async def _hurry(self) -> None:
         """The leader looks again and again; told so, it looks at once."""
@@ -126,13 +131,6 @@ class BreakerEndpoints:
         return await identify(request, self.verifier, scope="ops")
 
 
-def action_view(done: Action) -> dict[str, Any]:
-    """What an operator did, as operators see it."""
-    return {
-        "at": iso(done.at),
-        "who": done.who,
-        "action": done.action,
-        "org_code": done.org_code,
-        "reason": done.reason,
-        "request_id": done.request_id,
-    }
+def _dated(row: Action | Change) -> dict[str, Any]:
+    """As operators see it."""
+    return {**msgspec.structs.asdict(row), "at": iso(row.at)}

@@ -10,12 +10,11 @@ from collections.abc import Mapping, Sequence
 
 from backend.clock import Clock
 from backend.providers.circuits import Mode
-from backend.storage import operators
+from backend.storage import decisions, operators
 from backend.storage.database import Database
+from backend.storage.decisions import Change
 from backend.storage.operators import Action
 from backend.storage.statements import Connection
-
-MOST_ACTIONS = 1000  # of one reading
 
 
 class Modes:
@@ -43,7 +42,8 @@ class Modes:
         await self._database.single(deed)
         return done
 
-    async def actions(self, *, org_code: str | None = None, limit: int = 100) -> Sequence[Action]:
-        """What operators did, the newest first."""
+    async def history(self, *, org_code: str | None, limit: int) -> tuple[Sequence[Action], Sequence[Change]]:
+        """What operators did, and what was decided, each the newest first; `org_code` None: of whatever institution."""
         async with self._database.reading() as connection:
-            return await operators.actions(connection, org_code=org_code, limit=min(limit, MOST_ACTIONS))
+            done = await operators.actions(connection, org_code=org_code, limit=limit)
+            return done, await decisions.changes(connection, org_code=org_code, limit=limit)

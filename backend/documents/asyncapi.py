@@ -4,8 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from backend.documents.schemas import EPOCH, MOMENT, OFFSET, ORG_CODE, TEXT, Schema, event_data, listed, obj, ref, schemas
-from backend.events import EventType
+from backend.documents.schemas import (
+    EPOCH,
+    MOMENT,
+    OFFSET,
+    ORG_CODE,
+    TEXT,
+    Schema,
+    event_data,
+    listed,
+    obj,
+    operators_event_data,
+    ref,
+    schemas,
+)
+from backend.events import EventType, OperatorsEventType
 from backend.realtime.protocol import CloseCode, ErrorCode, UnsubscribeCode
 
 _INFO = """One ordered log per user, with `epoch` and `offset` (from 1, without holes), over WebSocket, SSE or poll on `GET /v1/events`.
@@ -25,8 +38,11 @@ _SSE = """With `Accept: text/event-stream`. Opens with `event: position` (`{epoc
 _POLL = """`?since=<epoch>:<offset>&wait=<0..30>`: what came after, as soon as something comes. Without `since`: the newest position and no
 events."""
 
-_ABOUT_ONE_PROVIDER = ("provider.", "asset.", "link.")
-_ABOUT_LINKS = ("asset.", "refresh.", "link.", "provider.status")  # and no registration
+_OPERATORS = """For tokens of scope `ops`; the channel is `ops`, and all of them hear the same log. Transports, envelopes and codes are
+those of a user's feed."""
+
+_ABOUT_ONE_PROVIDER = ("provider.", "asset.", "link.", "breaker.")
+_ABOUT_NO_REGISTRATION = ("asset.", "refresh.", "link.", "provider.status", "breaker.")
 
 
 def _codes(codes: type[ErrorCode] | type[CloseCode] | type[UnsubscribeCode]) -> Schema:
@@ -34,19 +50,19 @@ def _codes(codes: type[ErrorCode] | type[CloseCode] | type[UnsubscribeCode]) -> 
     return {"type": "integer", "enum": [code.value for code in codes], "description": told}
 
 
-def _event(kind: EventType, data: Schema) -> Schema:
+def _event(kind: EventType | OperatorsEventType, data: Schema) -> Schema:
     members: Schema = {"type": {"const": kind.value}, "at": MOMENT}
-    if not kind.value.startswith(_ABOUT_LINKS):
+    if not kind.value.startswith(_ABOUT_NO_REGISTRATION):
         members["registration_id"] = TEXT
     if kind.value.startswith(_ABOUT_ONE_PROVIDER):
         members["org_code"] = ORG_CODE
     return {"name": kind.value, "title": kind.value, "contentType": "application/json", "payload": obj({**members, "data": data})}
 
 
-def _name(kind: EventType) -> str:
+def _name(kind: EventType | OperatorsEventType) -> str:
     """`provider.assets` as the key of a message: providerAssets."""
     first, *rest = kind.value.split(".")
-    return first + "".join(part.title() for part in rest)
+    return first + "".join(part.title().replace("_", "") for part in rest)
 
 
 _ID = {"type": "integer", "minimum": 1, "description": "The reply carries the same"}
@@ -105,15 +121,20 @@ def _envelopes() -> dict[str, Schema]:
 
 def _messages() -> dict[str, Schema]:
     events = {_name(kind): _event(kind, data) for kind, data in event_data().items()}
+    of_operators = {_name(kind): _event(kind, data) for kind, data in operators_event_data().items()}
     others = {**_commands(), **_replies(), **_envelopes()}
-    return {**events, **{name: {"name": name, "contentType": "application/json", "payload": payload} for name, payload in others.items()}}
-
-
-def _channel(description: str, names: list[str], bindings: Schema, server: str) -> Schema:
     return {
-        "address": "/v1/events",
+        **events,
+        **of_operators,
+        **{name: {"name": name, "contentType": "application/json", "payload": payload} for name, payload in others.items()},
+    }
+
+
+def _channel(description: str, names: list[str], bindings: Schema, *servers: str, address: str = "/v1/events") -> Schema:
+    return {
+        "address": address,
         "description": description,
-        "servers": [{"$ref": f"#/servers/{server}"}],
+        "servers": [{"$ref": f"#/servers/{server}"} for server in servers],
         "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in names},
         "bindings": bindings,
     }
@@ -126,7 +147,7 @@ def _operation(action: str, channel: str, names: list[str], summary: str) -> Sch
 
 def asyncapi(version: str) -> dict[str, Any]:
     """The document, from the server's side: it sends events and replies, it receives commands."""
-    events = [_name(kind) for kind in EventType]
+    events, of_operators = [_name(kind) for kind in EventType], [_name(kind) for kind in OperatorsEventType]
     commands, replies = list(_commands()), list(_replies())
     closes = f"{_WEBSOCKET}\n\nCloses (come back by yourself below 3500):\n\n{_codes(CloseCode)['description']}"
     host = {
@@ -143,6 +164,9 @@ def asyncapi(version: str) -> dict[str, Any]:
             "websocket": _channel(closes, [*commands, *replies, *events], {"ws": {"method": "GET"}}, "websocket"),
             "sse": _channel(_SSE, ["position", *events], {"http": {}}, "http"),
             "poll": _channel(_POLL, ["polled", *events], {"http": {}}, "http"),
+            "operators": _channel(
+                _OPERATORS, of_operators, {"ws": {"method": "GET"}, "http": {}}, "websocket", "http", address="/ops/events"
+            ),
         },
         "operations": {
             "hearCommands": _operation("receive", "websocket", commands, "What a client asks"),
@@ -150,6 +174,7 @@ def asyncapi(version: str) -> dict[str, Any]:
             "pushEvents": _operation("send", "websocket", events, "The events inside publications"),
             "streamEvents": _operation("send", "sse", ["position", *events], "The position, then every event"),
             "answerPolls": _operation("send", "poll", ["polled", *events], "What came after `since`"),
+            "tellOperators": _operation("send", "operators", of_operators, "The events of the operators' feed, by whichever transport"),
         },
         "components": {
             "messages": _messages(),

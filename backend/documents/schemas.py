@@ -10,7 +10,7 @@ import msgspec
 from backend.coordinator.breakers import Breaker
 from backend.coordinator.endpoints import NewMode
 from backend.errors import ITEM_ERRORS, PROBLEMS, UserAction
-from backend.events import Asset, Availability, EventType, Industry, ItemError
+from backend.events import Asset, Availability, EventType, Industry, ItemError, OperatorsEventType
 from backend.registration.endpoints import NewRegistration
 from backend.registration.link_endpoints import NewRefresh
 from backend.registration.model import MAX_PROVIDERS, RegistrationView
@@ -168,7 +168,18 @@ def _operators() -> dict[str, Schema]:
         "Breakers": obj({"breakers": listed(ref("Breaker"))}),
         "SetBreakerMode": obj(mode),
         "OperatorAction": {**action, "description": "`who` is the `sub` of their token."},
-        "OperatorActions": obj({"actions": listed(ref("OperatorAction"))}),
+        "CircuitDecision": obj(
+            {
+                "at": {**MOMENT, "description": "Since when it stands so"},
+                "org_code": ORG_CODE,
+                "scope": ref("BreakerScope"),
+                "state": ref("CircuitState"),
+                "mode": ref("BreakerMode"),
+                "reason": TEXT,
+                "epoch": {"type": "integer"},
+            }
+        ),
+        "BreakerHistory": obj({"actions": listed(ref("OperatorAction")), "decisions": listed(ref("CircuitDecision"))}),
     }
 
 
@@ -246,6 +257,13 @@ def event_data() -> dict[EventType, Schema]:
         ),
     }
     return {kind: special.get(kind, nothing) for kind in EventType}
+
+
+def operators_event_data() -> dict[OperatorsEventType, Schema]:
+    """What `data` of each event type of the operators' feed holds."""
+    members = {"scope": ref("BreakerScope"), "state": ref("CircuitState"), "mode": ref("BreakerMode")}
+    told = obj({**members, "reason": TEXT, "epoch": {"type": "integer"}}, {}, "How the circuit stands since `at`")
+    return dict.fromkeys(OperatorsEventType, told)
 
 
 def _link_end() -> Schema:

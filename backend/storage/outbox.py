@@ -58,6 +58,18 @@ def publishing(*steps: str) -> Statement:
 
 
 _PUBLISH = publishing(NUMBERED)
+# Of a feed that is no user's; no webhook hears it.
+_PUBLISH_SHARED = statement(
+    """
+    WITH numbered AS (
+      INSERT INTO shared_feeds AS known (name, feed_offset) VALUES (:name, :count)
+      ON CONFLICT (name) DO UPDATE SET feed_offset = known.feed_offset + :count RETURNING feed_offset - :count AS before)
+    INSERT INTO outbox (user_id, "offset", event, created_at)
+    SELECT :name, numbered.before + row.place, row.event, :now
+    FROM numbered, unnest(CAST(:events AS bytea[])) WITH ORDINALITY AS row(event, place)
+    RETURNING "offset"
+    """
+)
 _WAITING = statement('SELECT "offset", event FROM outbox WHERE user_id = :user_id AND "offset" > :after ORDER BY "offset" LIMIT :limit')
 _LEFT_BEHIND = statement("SELECT user_id FROM outbox WHERE created_at < :before GROUP BY user_id ORDER BY min(created_at) LIMIT :limit")
 _DELETE = statement(
@@ -70,7 +82,8 @@ _NEED_NOT_LAST = statement("SET LOCAL synchronous_commit = off")
 _RELAYED = statement(
     """
     SELECT coalesce((SELECT min("offset") - 1 FROM outbox WHERE user_id = :user_id),
-                    (SELECT feed_offset FROM users WHERE user_id = :user_id), 0)
+                    (SELECT feed_offset FROM users WHERE user_id = :user_id),
+                    (SELECT feed_offset FROM shared_feeds WHERE name = :user_id), 0)
     """
 )
 
@@ -92,6 +105,13 @@ async def published(  # the statement's own values last
     told = {"user_id": user_id, "count": len(encoded), "events": encoded, "types": types, "now": now}
     offsets = sorted(await by.column(connection, {**told, **(values or {})}))
     return list(zip(offsets, encoded, strict=True)) if offsets else []
+
+
+async def publish_shared(connection: Connection, name: str, events: Sequence[Event], now: datetime) -> list[Entry]:
+    """The same for a feed that everybody with its scope hears; `name` is nobody's `sub`. Its row stays locked until the commit."""
+    encoded = [event.encode() for event in events]
+    offsets = await _PUBLISH_SHARED.column(connection, {"name": name, "count": len(encoded), "events": encoded, "now": now})
+    return list(zip(sorted(offsets), encoded, strict=True))
 
 
 async def relayed(database: Database, user_id: str) -> int:

@@ -386,3 +386,27 @@ provider_statuses = Table(
     Column("changed_at", _MOMENT, nullable=False),
     Column("told_to", Text, nullable=True),  # the last user, by name, who was told; NULL: everybody was
 )
+
+# What was decided about circuits, for operators to look back at. Kept for a while.
+circuit_decisions = Table(
+    "circuit_decisions",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=True),
+    Column("at", _MOMENT, nullable=False),  # since when it stands so; names the change
+    Column("org_code", String(10), nullable=False),
+    Column("scope", String(8), nullable=False),  # read, token, ca
+    Column("state", String(16), nullable=False),  # closed, open, half_open
+    Column("mode", String(16), nullable=False),  # auto, forced_open, forced_closed
+    Column("reason", Text, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Index("circuit_decisions_org_code_scope_at_idx", "org_code", "scope", "at", unique=True),
+    Index("circuit_decisions_at_idx", "at"),
+)
+
+# Feeds that are no user's.
+shared_feeds = Table(
+    "shared_feeds",
+    metadata,
+    Column("name", Text, primary_key=True),  # longer than any `sub`
+    Column("feed_offset", BigInteger, nullable=False),  # the last offset handed out
+)

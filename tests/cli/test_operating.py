@@ -57,7 +57,7 @@ def test_a_forced_mode_is_set_shown_and_remembered_with_who_said_so(ops) -> None
     for arguments in (("breakers", "history", BANK), ("breakers", "--history")):
         said = ops(*arguments)
         assert (said.code, said.err) == (0, "")
-        newest, before = lines_of(said, BANK)[:2]
+        newest, before = [line for line in lines_of(said, BANK) if " cli:" in line][:2]
         assert re.search(r"cli:\S+ +breaker\.auto +\S+ +well again", newest)
         assert re.search(r"cli:\S+ +breaker\.forced_open +\S+ +asked \[bold\]by phone", before)
     assert len(lines_of(ops("breakers", "history", BANK, "--limit", "1"), BANK)) == 1

@@ -27,7 +27,10 @@ from backend.jobs.valkey import connect
 from backend.providers.calls import Scope
 from backend.providers.circuits import Circuit, CircuitState, Mode
 from backend.providers.directory import BUILT_IN, load_directory
+from backend.storage import decisions
 from backend.storage.database import Database
+from backend.storage.decisions import Change
+from backend.storage.operators import Action
 
 NOW = datetime(2026, 11, 22, 1, 2, 3, tzinfo=UTC)
 MS = NOW.timestamp() * 1000
@@ -59,6 +62,7 @@ class Stage:
         self.standings = StandingsInMemory()
         self.figures: Mapping[Circuit, Figures] = {}
         self.stream = MemoryStream(ManualClock(NOW))
+        self.database = database
         self.modes = Modes(database=database, clock=ManualClock(NOW))
 
     def http(self, *, sub: str = "olga", scope: str = "ops", **changed: Any) -> httpx.AsyncClient:
@@ -84,6 +88,10 @@ async def stage(database_url: str) -> AsyncIterator[Stage]:
     database = Database(database_url, pool=4)
     yield Stage(database)
     await database.close()
+
+
+async def noted(stage: Stage) -> Sequence[Action]:
+    return (await stage.modes.history(org_code=None, limit=100))[0]
 
 
 async def seen(http: httpx.AsyncClient) -> dict[tuple[str, str], dict[str, Any]]:
@@ -173,6 +181,25 @@ async def test_a_forced_mode_covers_every_scope_at_once_and_is_kept_with_who_set
     assert len((await http.get("/ops/breakers/history", params={"limit": 1})).json()["actions"]) == 1
 
 
+async def test_what_was_decided_is_looked_back_at(stage: Stage) -> None:
+    def change(org_code: str, second: int, state: str) -> Change:
+        at = NOW + timedelta(seconds=second)
+        return Change(at=at, org_code=org_code, scope="read", state=state, mode="auto", reason="failure_rate", epoch=second)
+
+    told = [change(BANK, 1, "open"), change(CARD, 2, "open"), change(BANK, 3, "half_open")]
+    for _ in range(2):
+        await stage.database.single(lambda connection: decisions.record(connection, told))
+    decided = (await stage.http().get("/ops/breakers/history", params={"org_code": BANK})).json()["decisions"]
+    assert [(each["state"], each["at"]) for each in decided] == [
+        ("half_open", "2026-11-22T01:02:06.000Z"),
+        ("open", "2026-11-22T01:02:04.000Z"),
+    ]
+    assert decided[1] | {"at": ""} == {
+        "at": "", "org_code": BANK, "scope": "read", "state": "open", "mode": "auto", "reason": "failure_rate", "epoch": 1,
+    }  # fmt: skip
+    assert len((await stage.http().get("/ops/breakers/history")).json()["decisions"]) == 3
+
+
 async def test_the_leader_is_told_to_look_at_once(stage: Stage) -> None:
     await stage.http().put(f"/ops/breakers/{BANK}", json={"mode": "forced_open", "reason": "now"})
     (_, entry), *_ = await stage.stream.read("0-0/0", 0)
@@ -217,7 +244,7 @@ async def test_without_postgresql_nothing_is_set(stage: Stage) -> None:
 async def test_what_cannot_be_set_is_refused_and_not_noted(stage: Stage, path: str, body: Any, status: int, code: str) -> None:
     answer = await stage.http().put(f"/ops/breakers/{path}", json=body)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
-    assert await stage.modes.actions() == []
+    assert await noted(stage) == []
 
 
 async def test_only_operators_look_and_set(stage: Stage) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -13,6 +13,7 @@ from backend.coordinator.modes import Modes
 from backend.errors import EngineUnavailable
 from backend.providers.circuits import Mode
 from backend.storage.database import Database
+from backend.storage.operators import Action
 
 NOW = datetime(2026, 11, 22, 1, 2, 3, tzinfo=UTC)
 BANK, CARD = "A1MOABK001", "B1MOACD001"
@@ -35,6 +36,10 @@ def modes(database: Database, clock: ManualClock) -> Modes:
     return Modes(database=database, clock=clock)
 
 
+async def noted(modes: Modes) -> Sequence[Action]:
+    return (await modes.history(org_code=None, limit=100))[0]
+
+
 async def test_the_last_word_stands_and_the_first_is_remembered(modes: Modes, clock: ManualClock) -> None:
     assert dict(await modes.modes()) == {}
     await modes.set(BANK, Mode.FORCED_OPEN, "they asked us to", who="olga", request_id="req_1")
@@ -43,21 +48,21 @@ async def test_the_last_word_stands_and_the_first_is_remembered(modes: Modes, cl
     await modes.set(BANK, Mode.AUTO, "they are back", who="otto", request_id="req_3")
     assert dict(await modes.modes()) == {BANK: (Mode.AUTO, "they are back"), CARD: (Mode.FORCED_CLOSED, "rehearsal")}
 
-    done = await modes.actions(org_code=BANK)
+    done, _ = await modes.history(org_code=BANK, limit=10)
     assert [(each.who, each.action, each.reason, each.request_id) for each in done] == [
         ("otto", "breaker.auto", "they are back", "req_3"),
         ("olga", "breaker.forced_open", "they asked us to", "req_1"),
     ]
     assert [each.at for each in done] == [NOW + timedelta(seconds=9), NOW]
-    assert [each.request_id for each in await modes.actions()] == ["req_3", "req_2", "req_1"]
-    assert len(await modes.actions(limit=1)) == 1
+    assert [each.request_id for each in await noted(modes)] == ["req_3", "req_2", "req_1"]
+    assert len((await modes.history(org_code=None, limit=1))[0]) == 1
 
 
 async def test_of_two_words_at_once_one_stands_and_both_are_noted(modes: Modes) -> None:
     words = [(Mode.FORCED_OPEN, "one"), (Mode.FORCED_CLOSED, "other")] * 5
     await asyncio.gather(*(modes.set(BANK, mode, reason, who="olga", request_id="r") for mode, reason in words))
     assert (await modes.modes())[BANK] in words
-    assert sorted(each.reason for each in await modes.actions()) == ["one"] * 5 + ["other"] * 5
+    assert sorted(each.reason for each in await noted(modes)) == ["one"] * 5 + ["other"] * 5
 
 
 async def test_without_postgresql_no_word_is_taken() -> None:

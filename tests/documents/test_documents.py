@@ -15,6 +15,7 @@ import schemathesis
 from starlette.routing import BaseRoute, Mount, Route
 
 from backend.app import create_app
+from backend.coordinator.chronicle import event_of
 from backend.documents import asyncapi, openapi
 from backend.documents.openapi import OPERATIONS
 from backend.errors import ITEM_ERRORS, PROBLEMS, Problem, Refused, Trouble
@@ -32,6 +33,7 @@ from backend.events import (
     LinkExpiring,
     LinkFact,
     LinkRevoked,
+    OperatorsEventType,
     Position,
     ProviderCompleted,
     ProviderConnecting,
@@ -53,6 +55,7 @@ from backend.events import (
 from backend.realtime.protocol import CloseCode, ErrorCode, error, publication, push, subscribed
 from backend.registration.model import requested_signature
 from backend.settings import load_settings
+from backend.storage.decisions import Change
 from backend.web import problem_answer
 
 PAGES = {"/", "/openapi.json", "/asyncapi.json"}
@@ -179,6 +182,18 @@ def test_every_event_is_as_its_message_says(events: dict[str, Any]) -> None:
     for fact in FACTS:
         _valid(events, messages[fact.TYPE], fact.event().encode())
         _valid(events, {"$ref": "#/components/schemas/Event"}, fact.event().encode())
+
+
+def test_every_event_of_the_operators_is_as_its_message_says(events: dict[str, Any]) -> None:
+    messages = {message["name"]: message["payload"] for message in events["components"]["messages"].values()}
+    states = [("auto", "closed"), ("auto", "open"), ("auto", "half_open"), ("forced_open", "open")]
+    changes = [Change(at=NOW, org_code=ORG, scope="read", state=state, mode=mode, reason="failure_rate", epoch=7) for mode, state in states]
+    told = [event_of(change) for change in changes]
+    assert {event.type for event in told} == set(OperatorsEventType)
+    for event in told:
+        _valid(events, messages[event.type.value], event.encode())
+        _valid(events, {"$ref": "#/components/schemas/Event"}, event.encode())
+    assert len(events["channels"]["operators"]["messages"]) == len(OperatorsEventType)
 
 
 def test_frames_of_the_socket_are_as_their_messages_say(events: dict[str, Any]) -> None:
