@@ -1,0 +1,62 @@
+"""How gently a provider is asked that shows that it has enough. RULE: one step, from what was seen to what is asked next.
+
+In: the ends of a second's scheduled calls. Out: a pace between a floor and what is planned. Additive increase, multiplicative decrease:
+less at once and by a share when answers are slow or say 429, more again a little at a time. What is not sent now, the rest of the window
+carries.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class Options(Struct, frozen=True, kw_only=True):
+    """How it eases; all rates are shares of the provider's limit."""
+
+    decrease: float = 0.5  # what is left of a pace after a sign of trouble
+    increase: float = 0.02  # of the limit, per calm second
+    least: float = 0.01  # of the limit: it never stops by itself, a circuit does that
+    slow_share: float = 0.2  # of a second's answers over the slow threshold that is a sign of trouble
+    busy_share: float = 0.01  # of them that say 429
+    enough: int = 5  # answers, before shares mean anything; one 429 means something without
+    rest_s: float = 3.0  # after a decrease, so that its effect is seen before the next
+
+
+class Ease(Struct, frozen=True):
+    """How much of a provider's limit the batch takes now."""
+
+    share: float = 1.0  # of the limit; 1: all of it
+    not_before: float = 0.0  # seconds, of the caller's clock: until then nothing changes but by Retry-After
+    held_until: float = 0.0  # a Retry-After: nothing is sent before
+
+
+class Seen(Struct, frozen=True):
+    """What one second's scheduled calls came to."""
+
+    answers: int = 0
+    slow: int = 0
+    busy: int = 0  # 429
+    retry_after_s: float = 0.0  # the longest that was asked for
+
+
+def eased(ease: Ease, seen: Seen, *, now: float, options: Options) -> Ease:
+    """The next step. `now`: seconds of a clock that does not go back."""
+    held_until = max(ease.held_until, now + seen.retry_after_s) if seen.retry_after_s else ease.held_until
+    if now < ease.not_before:
+        return Ease(ease.share, ease.not_before, held_until)
+    if _is_trouble(seen, options):
+        return Ease(max(ease.share * options.decrease, options.least), now + options.rest_s, held_until)
+    if not seen.answers:
+        return Ease(ease.share, ease.not_before, held_until)  # nobody was asked: nothing was learnt
+    return Ease(min(ease.share + options.increase, 1.0), ease.not_before, held_until)
+
+
+def allowed(ease: Ease, calls_per_second: float, *, now: float) -> float:
+    """Calls a second that the batch may make."""
+    return 0.0 if now < ease.held_until else calls_per_second * ease.share
+
+
+def _is_trouble(seen: Seen, options: Options) -> bool:
+    if seen.busy and (seen.answers < options.enough or seen.busy >= options.busy_share * seen.answers):
+        return True
+    return seen.answers >= options.enough and seen.slow >= options.slow_share * seen.answers

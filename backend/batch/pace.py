@@ -1,0 +1,126 @@
+"""When what is planned for a window leaves: so many a minute, a second, a tenth of a second. RULE: arithmetic on integers, without drift.
+
+In: how much is to be sent between two slots, and how much has been. Out: the share of each slot. Part k of n of S is
+floor((k+1)S/n) - floor(kS/n): neighbours differ by one at most, every prefix is within one of the straight line, and the sum is S.
+
+A slot that was missed is not made up for at once: what is left is laid anew over the slots that are left, evenly, never as a burst.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+
+from msgspec import Struct
+
+from backend.batch.calendar import Window
+
+MINUTE = timedelta(minutes=1)
+SECONDS_OF_MINUTE = 60
+CHUNKS_OF_SECOND = 10
+CHUNKS_OF_MINUTE = SECONDS_OF_MINUTE * CHUNKS_OF_SECOND
+
+
+class Course(Struct, frozen=True):
+    """So much over slots `first` to `behind` (outside), laid evenly."""
+
+    total: int
+    first: int
+    behind: int
+
+    def __post_init__(self) -> None:
+        if self.total < 0 or self.behind < self.first or (self.total and self.behind == self.first):
+            raise ValueError("a course needs slots for what it carries")
+
+    def until(self, slot: int) -> int:
+        """How much has left when `slot` begins."""
+        if slot >= self.behind:
+            return self.total
+        return max(slot - self.first, 0) * self.total // max(self.behind - self.first, 1)
+
+    def at(self, slot: int) -> int:
+        """What leaves in a slot."""
+        return self.until(slot + 1) - self.until(slot)
+
+    def from_here(self, slot: int, left: int) -> Course:
+        """The course from `slot` on, if so much is left then: the same one if that is what it says, else what is left laid evenly."""
+        if left == self.total - self.until(slot):
+            return self
+        return Course(left, slot, max(self.behind, slot + 1 if left else slot))
+
+    def filled(self, slot: int = 0) -> Iterator[tuple[int, int]]:
+        """(slot, share) of every slot from `slot` on in which anything leaves; the empty ones cost nothing."""
+        slots = self.behind - self.first
+        sent = self.until(slot)
+        while sent < self.total:
+            here = self.first + -(-(sent + 1) * slots // self.total) - 1  # the first slot by whose end one more has left
+            share = self.until(here + 1) - sent
+            yield here, share
+            sent += share
+
+
+def minutes_of(windows: Sequence[Window]) -> list[datetime]:
+    """Where the whole minutes of a day's windows begin. The windows are cut by their finish lines already."""
+    return [window.begins + ahead * MINUTE for window in windows for ahead in range(window.seconds // SECONDS_OF_MINUTE)]
+
+
+class Limit(Struct, frozen=True, kw_only=True):
+    """What the batch may ask of a provider in one second."""
+
+    calls_per_second: float  # that it takes of the whole fleet
+    user_calls: float = 0.0  # a second, that users make now: they go first
+    calls_per_link: int = 1000  # in thousandths
+    catch_up: float = 0.2  # by how much a tenth of a second may be above its even share after others were missed
+
+    @property
+    def links_per_second(self) -> float:
+        """What is left for the batch, 0 or more."""
+        return max(self.calls_per_second - self.user_calls, 0.0) * 1000 / self.calls_per_link
+
+    @property
+    def per_minute(self) -> int:
+        """The most links of one minute."""
+        return int(self.links_per_second * SECONDS_OF_MINUTE)
+
+    def per_100ms(self, size: int) -> int:
+        """The most links of a tenth of a second in a minute of `size`: its even course and `catch_up` more, within what the provider takes.
+
+        It is a cap and no rate. The even course of 2,778 is 4 or 5 a tenth: always 4 would leave 378, always 5 would idle at the end.
+        """
+        wanted = math.ceil(size * (1 + self.catch_up) / CHUNKS_OF_MINUTE)
+        return min(wanted, math.ceil(self.links_per_second / CHUNKS_OF_SECOND))
+
+
+def size_of(course: Course, minute: int, limit: Limit) -> int:
+    """How many links this minute's command takes: what the course says, unless the provider takes less."""
+    return min(course.at(minute), limit.per_minute)
+
+
+class Grid(Struct, frozen=True):
+    """One command's minute in tenths of a second, as its sender keeps it.
+
+    `course` is over chunks; what leaves in one is at most `per_100ms`. Chunks that are missed, or that were not given all of their share,
+    change the course of the rest and nothing else: chunk k begins at the minute's begin + k x 100 ms, whatever happened before.
+    """
+
+    course: Course
+    per_100ms: int
+    left: int
+
+    @classmethod
+    def of(cls, size: int, per_100ms: int) -> Grid:
+        """A whole minute."""
+        return cls(Course(size, 0, CHUNKS_OF_MINUTE), per_100ms, size)
+
+    def chunk(self, at: int) -> tuple[Grid, int]:
+        """What leaves in chunk `at`, and the grid behind it; chunks before it that were not asked for were missed."""
+        course = self.course.from_here(at, self.left)
+        share = min(course.at(at), self.per_100ms, self.left)
+        return Grid(course, self.per_100ms, self.left - share), share
+
+
+def seconds_behind(course: Course, slot: int, sent: int, *, slots_of_second: int = CHUNKS_OF_SECOND) -> float:
+    """How far sending is behind its course, in seconds of it; below 0: ahead."""
+    pace = course.total / max(course.behind - course.first, 1) * slots_of_second
+    return (course.until(slot) - sent) / pace if pace else 0.0

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backend.batch.calendar import windows_on
+from backend.batch.pace import CHUNKS_OF_MINUTE, CHUNKS_OF_SECOND, Course, Grid, Limit, minutes_of, seconds_behind, size_of
+
+WINDOW = windows_on(date(2026, 11, 22), ("0100:0700",))
+NO_LIMIT = Limit(calls_per_second=1e9)
+
+
+def sent(grid: Grid, chunks: range) -> tuple[Grid, list[int]]:
+    """What leaves in these chunks."""
+    shares = []
+    for at in chunks:
+        grid, share = grid.chunk(at)
+        shares.append(share)
+    return grid, shares
+
+
+def test_a_million_in_360_minutes_is_even_to_the_tenth_of_a_second_and_a_million() -> None:
+    course = Course(1_000_000, 0, len(minutes_of(WINDOW)))
+    minutes = [course.at(minute) for minute in range(360)]
+    assert (sum(minutes), set(minutes)) == (1_000_000, {2_777, 2_778})
+    for size in set(minutes):
+        grid, chunks = sent(Grid.of(size, NO_LIMIT.per_100ms(size)), range(CHUNKS_OF_MINUTE))
+        seconds = [sum(chunks[first : first + CHUNKS_OF_SECOND]) for first in range(0, CHUNKS_OF_MINUTE, CHUNKS_OF_SECOND)]
+        assert (set(chunks), set(seconds), sum(chunks), grid.left) == ({4, 5}, {46, 47}, size, 0)
+
+
+@given(st.integers(0, 3_000_000), st.integers(1, 2_000), st.integers(0, 50))
+def test_shares_never_drift(total: int, slots: int, first: int) -> None:
+    course = Course(total, first, first + slots)
+    shares = [course.at(slot) for slot in range(first, first + slots)]
+    assert sum(shares) == total
+    assert max(shares) - min(shares) <= 1
+    assert all(abs(course.until(first + slot) - slot * total / slots) < 1 for slot in range(slots + 1))
+    assert [(slot, share) for slot, share in enumerate(shares, first) if share] == list(course.filled())
+
+
+@given(st.integers(1, 5_000), st.integers(1, 700), st.data())
+def test_only_slots_that_are_not_empty_are_visited(total: int, slots: int, data: st.DataObject) -> None:
+    course, begins = Course(total, 0, slots), data.draw(st.integers(0, slots))
+    visited = list(course.filled(begins))
+    assert visited == [(slot, course.at(slot)) for slot in range(begins, slots) if course.at(slot)]
+
+
+@given(st.integers(0, 5_000), st.integers(1, 12), st.sets(st.integers(0, CHUNKS_OF_MINUTE - 1)))
+def test_missed_chunks_are_spread_and_never_made_up_for_at_once(size: int, cap: int, missed: set[int]) -> None:
+    grid, left = Grid.of(size, cap), size
+    for at in range(CHUNKS_OF_MINUTE):
+        if at not in missed:
+            even = left / (CHUNKS_OF_MINUTE - at)
+            grid, share = grid.chunk(at)
+            assert 0 <= share <= min(cap, even + 1)
+            left -= share
+    assert grid.left == left
+    if not missed and cap * CHUNKS_OF_MINUTE >= size + CHUNKS_OF_MINUTE:
+        assert left == 0
+
+
+def test_a_stall_of_ten_seconds_is_caught_up_within_the_cap() -> None:
+    grid, before = sent(Grid.of(2_778, NO_LIMIT.per_100ms(2_778)), range(100))
+    grid, after = sent(grid, range(200, CHUNKS_OF_MINUTE))
+    assert set(after) == {5, 6}  # 4 or 5 before: the rest over 40 s
+    assert sum(before) + sum(after) == 2_778
+
+
+def test_what_a_cap_does_not_let_through_is_left_for_the_next_minute() -> None:
+    grid, shares = sent(Grid.of(2_778, 3), range(CHUNKS_OF_MINUTE))
+    assert set(shares) == {3}
+    assert grid.left == 2_778 - 1_800
+
+
+def test_a_course_that_is_kept_stays_and_one_that_is_not_is_laid_anew() -> None:
+    course = Course(1_000, 0, 360)
+    assert course.from_here(100, 1_000 - course.until(100)) is course
+    anew = course.from_here(100, 900)
+    assert (anew.total, anew.at(99), sum(anew.at(minute) for minute in range(100, 360))) == (900, 0, 900)
+    assert course.from_here(400, 7) == Course(7, 400, 401)  # too late: the caller asks whether the window is open
+    assert course.from_here(360, 0) is course
+
+
+def test_users_come_first_and_the_batch_has_what_they_leave() -> None:
+    limit = Limit(calls_per_second=50.0, user_calls=30.0, calls_per_link=4_000)
+    assert limit.links_per_second == 5.0
+    assert limit.per_minute == 300
+    assert size_of(Course(1_000_000, 0, 360), 0, limit) == 300
+    assert limit.per_100ms(300) == 1
+    assert Limit(calls_per_second=50.0, user_calls=60.0).per_minute == 0
+    assert Limit(calls_per_second=50.0, user_calls=60.0).per_100ms(100) == 0
+
+
+def test_minutes_are_whole_and_end_at_the_finish_line() -> None:
+    windows = (window.until(timedelta(seconds=90)) for window in windows_on(date(2026, 11, 22), ("0030:0530", "2200:2330")))
+    minutes = minutes_of([window for window in windows if window is not None])
+    assert len(minutes) == 298 + 88
+    assert f"{minutes[297]:%H:%M} {minutes[298]:%H:%M} {minutes[-1]:%H:%M}" == "05:27 22:00 23:27"
+
+
+def test_how_far_behind_is_told_in_seconds_of_the_course() -> None:
+    course = Course(6_000, 0, CHUNKS_OF_MINUTE)  # 100 a second
+    assert seconds_behind(course, 50, 500) == 0
+    assert seconds_behind(course, 50, 400) == 1.0
+    assert seconds_behind(course, 50, 550) == -0.5
+    assert seconds_behind(Course(0, 0, 0), 5, 0) == 0
+
+
+@pytest.mark.parametrize("wrong", [(-1, 0, 1), (1, 0, 0), (0, 1, 0)])
+def test_a_course_without_slots_is_refused(wrong: tuple[int, int, int]) -> None:
+    with pytest.raises(ValueError, match="needs slots"):
+        Course(*wrong)
