@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks import calling, guarding, handing_over, one_of_ten, pushing, registering
+from benchmarks import calling, deciding, guarding, handing_over, one_of_ten, pushing, registering
 from benchmarks.model import Benchmark
 
 BENCHMARKS: dict[str, Benchmark[Any]] = {
@@ -16,5 +16,6 @@ BENCHMARKS: dict[str, Benchmark[Any]] = {
         pushing.BENCHMARK,
         calling.BENCHMARK,
         guarding.BENCHMARK,
+        deciding.BENCHMARK,
     )
 }

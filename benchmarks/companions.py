@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
+import structlog
 import uvloop
 
 LONGEST_LINE = 64 * 1024 * 1024  # bytes
@@ -71,6 +72,7 @@ async def companion(module: str, *arguments: str) -> AsyncIterator[Companion]:
 
 def serve(begin: Callable[[], Awaitable[Answering]]) -> None:
     """The far end: answers questions until there are none. `begin` prepares, inside the loop; an empty question only asks if it is done."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output is for answers
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(begin))
 
