@@ -91,11 +91,11 @@ BENCHMARK: Benchmark[Stage] = Benchmark(
     name="deciding",
     title="Deciding: a provider dies, and a fleet stops calling it",
     about=(
-        f"A fleet makes {RATE:g} calls a second, in a seeded Poisson process, at a provider that answers in {CALL_SECONDS * 1000:g} ms. Its "
+        f"A fleet makes {RATE:g} calls a second, a seeded Poisson process, at a provider that answers in {CALL_SECONDS * 1000:g} ms. Its "
         f"nodes make 1, 1/2, 1/3 ... of the calls, as fleets are never even. After {HEALTHY:g} s the provider dies, for everybody. Both "
-        f"ways open a circuit by {IN_A_ROW} failures in a row: **ours** by those that two nodes report to the coordinator, **pybreaker** in "
-        "each node by its own, its storage in memory.",
-        "The coordinator is a process of its own that leads by its lease, with Valkey's stream, store and channel between it and the nodes. "
+        f"ways open a circuit by {IN_A_ROW} failures in a row: **ours** by those that two nodes tell the coordinator, **pybreaker** by "
+        "those of each node, its storage in memory.",
+        "The coordinator is a process of its own that leads by lease, with Valkey's stream, store and channel between it and the nodes. "
         "The nodes of a fleet share a process, and so a core; each has connections, reports and an ear of its own.",
         "**First refusal** counts from the death, **spread** from the first node's refusal to the last one's; a node that never refuses "
         f"counts with the end of the round. **Share** of the nodes that refuse {TOGETHER * 1000:g} ms after the first. **Wasted**: calls "
