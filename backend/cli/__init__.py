@@ -121,6 +121,20 @@ def migrate(data: Data = None) -> None:
 
 
 @app.command()
+def seed(
+    links: Annotated[int, typer.Option(min=1, max=100_000_000, help="How many there are to be.")],
+    providers: Annotated[
+        int | None, typer.Option(min=1, help="At the first so many of the directory. [default: all]", show_default=False)
+    ] = None,
+    data: Data = None,
+) -> None:
+    """Makes consented links of invented users, for rehearsals."""
+    from backend.cli import seeding
+
+    seeding.seed(data, links=links, providers=providers)
+
+
+@app.command()
 def token(
     user: Annotated[str, typer.Option(help="Whom the token stands for.")],
     ops: Annotated[bool, typer.Option("--ops", help="Also an operator.")] = False,
