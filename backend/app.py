@@ -30,7 +30,7 @@ from backend.realtime.endpoints import RealtimeDeps
 from backend.realtime.endpoints import routes as realtime_routes
 from backend.registration.endpoints import RegistrationEndpoints
 from backend.registration.link_endpoints import LinkEndpoints
-from backend.services import Api, build_api
+from backend.services import Api, alongside, build_api
 from backend.settings import Settings
 from backend.web import FEED_POSITION, json_answer
 
@@ -45,7 +45,7 @@ def create_app(settings: Settings, *, mint: Mint | None = None) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with api.hub:
+        async with api.hub, alongside(api.following.run()):
             await api.foundation.warm()
             try:
                 yield

@@ -1,7 +1,7 @@
 """The composition root: the only constructor of pools and clients, and the only place that knows how the rooms fit together.
 
-In: settings. Out: an `Api` for `app.py`, and the two processes without a port, `run_worker` and `run_coordinator`, which end on SIGTERM or
-SIGINT. Everything is built by keyword and connects on first use; nothing connects at import.
+In: settings. Out: what every process stands on, an `Api` for `app.py`, and the coordinator, which ends on SIGTERM or SIGINT; the worker is
+built beside this, in `workers.py`. Everything is built by keyword and connects on first use; nothing connects at import.
 """
 
 from __future__ import annotations
@@ -13,61 +13,58 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from secrets import randbelow
 from typing import Any
 
 import structlog
-from arq.worker import Function, func
 from redis.asyncio import Redis
 
 from backend import failpoints
 from backend.clock import Clock, SystemClock
+from backend.coordinator.breakers import circuits
+from backend.coordinator.chronicle import Chronicle, Chronicled
+from backend.coordinator.deciding import Deciding
 from backend.coordinator.endpoints import BreakerEndpoints
 from backend.coordinator.figures import ValkeyFigures
+from backend.coordinator.following import Following
 from backend.coordinator.leader import Leader
 from backend.coordinator.modes import Modes
-from backend.coordinator.store import ValkeyStore
+from backend.coordinator.node import following
+from backend.coordinator.options import Options, WindowKind
+from backend.coordinator.store import DecisionStore, ValkeyStore
 from backend.coordinator.stream import ValkeyStream
+from backend.coordinator.telling import StatusSweep
 from backend.errors import EngineUnavailable
 from backend.identity import TokenVerifier
-from backend.jobs.queue import JSON, QueueName, ValkeyQueue
+from backend.jobs.queue import ValkeyQueue
 from backend.jobs.sweeper import Sweep, Sweeper
 from backend.jobs.valkey import connect
-from backend.jobs.worker import LeasedWorker
 from backend.logs import configure_logs
-from backend.providers.clients import http_clients, traffic_secret
+from backend.providers.circuits import Circuit
+from backend.providers.clients import traffic_secret
 from backend.providers.directory import Directory
-from backend.providers.ids import SERIAL_SPAN, Serials
 from backend.providers.mirror import Mirrors
 from backend.providers.reloading import CurrentDirectory
 from backend.providers.traffic import user_key
 from backend.rate_limit import RateLimit
 from backend.realtime.channels import dialer
-from backend.realtime.feed import Feed
+from backend.realtime.feed import OPERATORS, Feed
 from backend.realtime.hub import Hub
 from backend.registration.accepting import Accepting, After
-from backend.registration.collecting import Collecting, Deadlines
-from backend.registration.consenting import Consenting
-from backend.registration.flights import SingleFlight
 from backend.registration.forgetting import ErasureSweep, Forgetting
 from backend.registration.handling import Handling
-from backend.registration.jobs import COLLECT, REFRESH, REVOKE, SIGN
-from backend.registration.linking import Linking
 from backend.registration.people import People
 from backend.registration.refreshes import Refreshes
-from backend.registration.refreshing import OpenRefreshSweep, Refreshing
-from backend.registration.signing import Patience, Signing
+from backend.registration.refreshing import OpenRefreshSweep
 from backend.registration.sweeping import IdempotencySweep, OpenWorkSweep, OutboxSweep
-from backend.registration.unlinking import Links, NoticeSweep, RevocationSweep, Unlinking
+from backend.registration.unlinking import Links, NoticeSweep, RevocationSweep
 from backend.settings import Settings, VaultKeys
 from backend.storage.database import Database
 from backend.storage.outbox import Relay, relayed
 from backend.storage.vault import Vault
 from backend.webhooks.addresses import Reach
 from backend.webhooks.endpoints import WebhookEndpoints
-from backend.webhooks.keeping import MOST_WEBHOOKS, Keeping
-from backend.webhooks.posting import Poster
-from backend.webhooks.sending import AT_ONCE, DeliverySweep, Sender
+from backend.webhooks.keeping import Keeping
+from backend.webhooks.sending import DeliverySweep
 
 MOST_AFTERWARDS = 1000  # answers whose hand-over is under way; what is beyond is left to the sweeper
 LEADER_LEASE = 5.0  # seconds
@@ -143,18 +140,21 @@ def need(settings: Settings, name: str) -> str:
     return str(secret.get_secret_value())
 
 
-def _vault(settings: Settings, clock: Clock) -> Vault:
+def vault_of(settings: Settings, clock: Clock) -> Vault:
+    """Raises `ValueError` if there are no keys."""
     need(settings, "vault_keys")
     return Vault(VaultKeys(settings, clock))
 
 
-def _reach(settings: Settings) -> Reach:
+def reach_of(settings: Settings) -> Reach:
+    """Where webhooks may lie."""
     if settings.webhook_addresses != "auto":
         return Reach(settings.webhook_addresses)
     return Reach.PUBLIC if settings.environment == "production" else Reach.LOOPBACK
 
 
-def _people(settings: Settings, vault: Vault) -> People:
+def people_of(settings: Settings, vault: Vault) -> People:
+    """Who persons are to institutions."""
     return People(vault=vault, derive=settings.user_ci == "derived" and settings.environment == "development")
 
 
@@ -212,6 +212,7 @@ class Api:
     webhooks: WebhookEndpoints
     breakers: BreakerEndpoints
     mirrors: Mirrors  # what this process was told of circuits
+    following: Following  # keeps them so, while it runs
     draining: bool = False  # whether this process is going away
 
     async def drain(self) -> None:
@@ -230,10 +231,11 @@ def build_api(settings: Settings, clock: Clock | None = None) -> Api:
     afterwards = Afterwards(foundation)
     secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else None
     per_minute = settings.rate_limit_per_minute
-    vault = _vault(settings, foundation.clock)
+    vault = vault_of(settings, foundation.clock)
     budget = RateLimit(redis=foundation.valkey, per_minute=per_minute) if per_minute else None
     verifier = TokenVerifier(secret=secret, jwks_url=settings.jwks_url, clock=foundation.clock, budget=budget)
     keeping = Keeping(database=foundation.database, vault=vault, clock=foundation.clock)
+    mirrors = Mirrors(foundation.clock)
     hub = Hub(feed=foundation.feed, dial=dialer(foundation.valkey), sockets_per_user=settings.sockets_per_user)
     return Api(
         foundation=foundation,
@@ -241,7 +243,7 @@ def build_api(settings: Settings, clock: Clock | None = None) -> Api:
         accepting=Accepting(
             database=foundation.database,
             handling=foundation.handling,
-            people=_people(settings, vault),
+            people=people_of(settings, vault),
             directory=foundation.directory,
             position=hub.position,
             afterwards=afterwards,
@@ -271,9 +273,16 @@ def build_api(settings: Settings, clock: Clock | None = None) -> Api:
         ),
         afterwards=afterwards,
         hub=hub,
-        webhooks=WebhookEndpoints(verifier=verifier, keeping=keeping, reach=_reach(settings), max_body=settings.max_body_bytes),
+        webhooks=WebhookEndpoints(verifier=verifier, keeping=keeping, reach=reach_of(settings), max_body=settings.max_body_bytes),
         breakers=_breakers(foundation, verifier),
-        mirrors=Mirrors(foundation.clock),
+        mirrors=mirrors,
+        following=following(
+            valkey=foundation.valkey,
+            dial=dialer(foundation.valkey),
+            mirrors=mirrors,
+            options=circuit_options(settings),
+            clock=foundation.clock,
+        ),
     )
 
 
@@ -290,160 +299,6 @@ def _breakers(foundation: Foundation, verifier: TokenVerifier) -> BreakerEndpoin
     )
 
 
-# --- workers ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class Hands:
-    """The jobs of a worker by function name; arq gives each its context first."""
-
-    signing: Signing
-    collecting: Collecting
-    refreshing: Refreshing
-    unlinking: Unlinking
-
-    async def sign(self, _ctx: dict[Any, Any], *, user_id: str, registration_id: str, run: int, request_id: str) -> None:
-        await self.signing.sign(user_id, registration_id, run, request_id=request_id)
-
-    async def collect(self, _ctx: dict[Any, Any], *, user_id: str, registration_id: str, org_code: str, run: int, **_: str) -> None:
-        await self.collecting.collect(user_id, registration_id, org_code, run)
-
-    async def refresh(self, _ctx: dict[Any, Any], *, user_id: str, refresh_id: str, org_code: str, **_: str) -> None:
-        await self.refreshing.refresh(user_id, refresh_id, org_code)
-
-    async def revoke(self, _ctx: dict[Any, Any], *, user_id: str, org_code: str) -> None:
-        await self.unlinking.revoke(user_id, org_code)
-
-    def functions(self) -> list[Function]:
-        """As arq takes them."""
-        deeds: dict[str, Any] = {SIGN: self.sign, COLLECT: self.collect, REFRESH: self.refresh, REVOKE: self.revoke}
-        return [func(deed, name=name) for name, deed in deeds.items()]
-
-    async def on_poisoned(self, function: str, kwargs: dict[str, JSON]) -> None:
-        """A job that failed three times by our own fault: what it worked on is ended, so that nobody waits for it."""
-        user_id = str(kwargs["user_id"])
-        if function == REFRESH:
-            await self.refreshing.give_up(user_id, str(kwargs["refresh_id"]), str(kwargs["org_code"]))
-        if function not in {COLLECT, SIGN}:  # a revocation is asked for again by its sweep
-            return
-        registration_id, run = str(kwargs["registration_id"]), int(str(kwargs["run"]))
-        if function == COLLECT:
-            await self.collecting.give_up(user_id, registration_id, str(kwargs["org_code"]), run)
-        elif function == SIGN:
-            await self.signing.give_up(user_id, registration_id, run)
-
-
-async def run_worker(settings: Settings, queue: str) -> None:
-    """A worker of `queue` (`interactive` or `batch`), until SIGTERM or SIGINT; then it drains."""
-    configure_logs(settings, process=f"worker-{queue}")
-    name = QueueName(queue)
-    foundation = found(settings, SystemClock())
-    async with http_clients(foundation.directory, settings, foundation.clock) as clients:
-        hands = _hands(foundation, clients)
-        worker = LeasedWorker(
-            hands.functions(),
-            queue=name,
-            redis=lambda: connect(need(settings, "valkey_url"), timeout=settings.valkey_timeout, pool=settings.valkey_pool),
-            clock=foundation.clock,
-            lease=settings.job_lease,
-            max_jobs=settings.interactive_jobs if name is QueueName.INTERACTIVE else settings.batch_jobs,
-            job_timeout=settings.provider_deadline * 2,
-            drain=settings.drain_seconds,
-            on_poisoned=hands.on_poisoned,
-        )
-        _on_signals(worker.stop)
-        await foundation.warm()
-        try:
-            async with _sending(foundation) as sender, _sweeping([OutboxSweep(relay=foundation.relay), sender], foundation):
-                await worker.run()
-        finally:
-            await foundation.close()
-
-
-@asynccontextmanager
-async def _sending(foundation: Foundation) -> AsyncIterator[Sender]:
-    """Delivers to webhooks while the block runs; its sweep must run, too."""
-    settings, clock, database = foundation.settings, foundation.clock, foundation.database
-    post = Poster(reach=_reach(settings), deadline=settings.webhook_deadline, connections=MOST_WEBHOOKS * AT_ONCE)
-    sender = Sender(
-        keeping=Keeping(database=database, vault=_vault(settings, clock), clock=clock),
-        database=database,
-        post=post,
-        clock=clock,
-        deadline=settings.webhook_deadline,
-        published=foundation.published,
-    )
-    try:
-        async with _alongside(sender.run()):
-            yield sender
-    finally:
-        await post.aclose()
-
-
-def _sweeping(sweeps: Sequence[Sweep], foundation: Foundation) -> AbstractAsyncContextManager[None]:
-    return _alongside(Sweeper(sweeps, foundation.settings.sweep_seconds, clock=foundation.clock).run())
-
-
-@asynccontextmanager
-async def _alongside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Runs `work` while the block runs; then it is cancelled and waited for."""
-    task = asyncio.create_task(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-def _hands(foundation: Foundation, clients: Any) -> Hands:
-    settings, clock, database, handling = foundation.settings, foundation.clock, foundation.database, foundation.handling
-    vault = _vault(settings, clock)
-    people = _people(settings, vault)
-    consenting = Consenting(
-        vault=vault, directory=foundation.directory, operator=settings.operator_org_code, serials=Serials(randbelow(SERIAL_SPAN))
-    )
-    signing = Signing(
-        database=database,
-        handling=handling,
-        people=people,
-        consenting=consenting,
-        queue=foundation.queue,
-        ca=clients.ca,
-        clock=clock,
-        patience=Patience(ttl=timedelta(seconds=settings.signature_ttl), poll=timedelta(milliseconds=settings.ca_poll_ms)),
-    )
-    linking = Linking(database=database, vault=vault, people=people, consenting=consenting, clock=clock)
-    flights = SingleFlight(redis=foundation.valkey, lease=settings.job_lease)
-    asset_secret = need(settings, "asset_id_secret").encode()
-    unlinking = Unlinking(database=database, relay=foundation.relay, vault=vault, flights=flights, clients=clients, clock=clock)
-    collecting = Collecting(
-        database=database,
-        handling=handling,
-        linking=linking,
-        flights=flights,
-        clients=clients,
-        directory=foundation.directory,
-        clock=clock,
-        deadlines=Deadlines(provider=settings.provider_deadline, defer=timedelta(seconds=settings.defer_seconds)),
-        asset_secret=asset_secret,
-        lost=unlinking.lost,
-    )
-    refreshing = Refreshing(
-        database=database,
-        relay=foundation.relay,
-        linking=linking,
-        flights=flights,
-        unlinking=unlinking,
-        clients=clients,
-        directory=foundation.directory,
-        clock=clock,
-        deadline=settings.provider_deadline,
-        defer=timedelta(seconds=settings.defer_seconds),
-        asset_secret=asset_secret,
-    )
-    return Hands(signing=signing, collecting=collecting, refreshing=refreshing, unlinking=unlinking)
-
-
 # --- the coordinator -------------------------------------------------------------------------------------------------
 
 
@@ -451,6 +306,8 @@ async def run_coordinator(settings: Settings) -> None:
     """One of any number of coordinators, until SIGTERM or SIGINT. The one that leads sweeps for the whole fleet."""
     configure_logs(settings, process="coordinator")
     foundation = found(settings, SystemClock())
+    store = ValkeyStore(foundation.valkey)
+    chronicle = Chronicle(database=foundation.database, relay=foundation.relay, store=store, feed=OPERATORS)
     sweeps: list[Sweep] = [
         OpenWorkSweep(database=foundation.database, queue=foundation.queue),
         OpenRefreshSweep(database=foundation.database, queue=foundation.queue),
@@ -460,14 +317,26 @@ async def run_coordinator(settings: Settings) -> None:
         OutboxSweep(relay=foundation.relay),
         IdempotencySweep(database=foundation.database),
         DeliverySweep(database=foundation.database),
+        chronicle,
+        StatusSweep(
+            database=foundation.database,
+            relay=foundation.relay,
+            standings=store,
+            directory=foundation.directory,
+            clock=foundation.clock,
+        ),
     ]
 
-    async def duties(_token: int) -> None:
-        await Sweeper(sweeps, settings.sweep_seconds, clock=foundation.clock).run()
+    deciding = _deciding(foundation, Chronicled(store, chronicle))
+
+    async def duties(token: int) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(Sweeper(sweeps, settings.sweep_seconds, clock=foundation.clock).run())
+            group.create_task(deciding.reign(token))
 
     leader = Leader(redis=foundation.valkey, clock=foundation.clock, lease=LEADER_LEASE)
     leading = asyncio.create_task(leader.run(duties))
-    _on_signals(leading.cancel)
+    on_signals(leading.cancel)
     try:
         with suppress(asyncio.CancelledError):  # the signal's; a fault of ours ends the process with a word
             await leading
@@ -475,7 +344,48 @@ async def run_coordinator(settings: Settings) -> None:
         await foundation.close()
 
 
-def _on_signals(stop: Callable[[], object]) -> None:
+def _deciding(foundation: Foundation, store: DecisionStore) -> Deciding:
+    def circuits_of(org_code: str) -> list[Circuit]:
+        return [circuit for circuit, _ in circuits(foundation.directory()) if circuit.org_code == org_code]
+
+    return Deciding(
+        store=store,
+        stream=ValkeyStream(foundation.valkey),
+        modes=Modes(database=foundation.database, clock=foundation.clock),
+        figures=ValkeyFigures(foundation.valkey),
+        circuits_of=circuits_of,
+        options=circuit_options(foundation.settings),
+        clock=foundation.clock,
+    )
+
+
+# --- for each of them ------------------------------------------------------------------------------------------------
+
+
+def circuit_options(settings: Settings) -> Options:
+    """How circuits are judged. Raises `ValueError` for values that contradict each other."""
+    said = {name: getattr(settings, f"circuit_{name}") for name in Options.__struct_fields__}
+    return Options(**said | {"window": WindowKind(settings.circuit_window)})
+
+
+def on_signals(stop: Callable[[], object]) -> None:
+    """Calls `stop` when this process is asked to end."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
+
+
+def sweeping(sweeps: Sequence[Sweep], foundation: Foundation) -> AbstractAsyncContextManager[None]:
+    """Sweeps while the block runs."""
+    return alongside(Sweeper(sweeps, foundation.settings.sweep_seconds, clock=foundation.clock).run())
+
+
+@asynccontextmanager
+async def alongside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Runs `work` while the block runs; then it is cancelled and waited for."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -77,6 +77,44 @@ class Settings(BaseSettings):
     defer_seconds: float = Field(default=15.0, gt=0, description="a resting provider that names no time is tried again after this")
     provider_deadline: float = Field(default=60.0, gt=0, description="total time of one provider's collection")
 
+    # Circuits (what each means at its boundary: `backend/coordinator/options.py`; every process of a fleet needs the same)
+    circuit_window: Literal["count", "time"] = Field(
+        default="count", description="what a circuit's sample holds: the last calls of the fleet, or those of the last seconds"
+    )
+    circuit_size: int = Field(default=100, description="calls, or seconds, of the sample")
+    circuit_minimum_calls: int = Field(default=100, description="calls below which no rate is known")
+    circuit_failure_rate: float = Field(default=50.0, description="percent of failures that opens a circuit")
+    circuit_slow_rate: float = Field(default=100.0, description="percent of slow answers that opens a circuit")
+    circuit_in_a_row: int = Field(default=5, description="failures in a row that open a circuit while no rate is known; 0: never")
+    circuit_horizon_ms: int = Field(default=600_000, description="time within which they must lie")
+    circuit_acts: bool = Field(default=True, description="false: only measured; circuits obey operators alone")
+    circuit_quorum: int = Field(default=2, description="nodes that must have met it, or all that are alive, if they are fewer")
+    circuit_alone_after_ms: int = Field(
+        default=10_000, description="fewer nodes than the quorum are believed when nobody else had a good answer for so long"
+    )
+    circuit_alive_ms: int = Field(default=30_000, description="a node is alive so long after its last report")
+    circuit_node_calls: int = Field(default=10, description="calls of one node, and of all others, before they are compared")
+    circuit_others_failing: float = Field(
+        default=10.0, description="percent of the others' calls up to which a node whose calls mostly fail is the one that is bad"
+    )
+    circuit_bad_at: int = Field(default=2, description="institutions at which a node is bad before nothing that it says counts")
+    circuit_warm_up_ms: int = Field(default=2_000, description="time that a new leader listens before it opens anything")
+    circuit_wait_ms: int = Field(default=5_000, description="time from opening to the first probe")
+    circuit_wait_growth: float = Field(default=2.0, description="by which the wait grows each time that a probe fails")
+    circuit_longest_wait_ms: int = Field(default=20_000, description="longest wait")
+    circuit_jitter: float = Field(default=0.2, description="part of a wait that is drawn away")
+    circuit_maintenance_ms: int = Field(default=60_000, description="rest of an institution that announces maintenance without an end")
+    circuit_longest_maintenance_ms: int = Field(default=3_600_000, description="then a probe looks, whatever was announced")
+    circuit_expires_ms: int = Field(
+        default=30_000, description="time past its wait after which a node that heard nothing more believes an open circuit no longer"
+    )
+    circuit_automatic: bool = Field(default=True, description="false: probed only for somebody who waits")
+    circuit_permitted_calls: int = Field(default=2, description="calls of a probe that close a circuit")
+    circuit_longest_half_open_ms: int = Field(default=30_000, description="time after which a probe without an end has failed")
+    circuit_probe_lease_ms: int = Field(default=3_000, description="a probe that is not heard of for so long is lost")
+    circuit_others_first_ms: int = Field(default=500, description="time that a node whose probe came to nothing leaves to others")
+    circuit_ramp_ms: int = Field(default=5_000, description="time over which a growing share of calls passes a circuit that has closed")
+
     # Workers
     interactive_jobs: int = Field(default=500, ge=1, description="jobs that one interactive worker runs at once")
     batch_jobs: int = Field(default=50, ge=1, description="jobs that one batch worker runs at once")

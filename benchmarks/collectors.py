@@ -23,12 +23,13 @@ from backend.identity import Identity
 from backend.logs import configure_logs
 from backend.providers.clients import http_clients
 from backend.registration.people import People
-from backend.services import Foundation, _hands, found
+from backend.services import Foundation, found
 from backend.settings import Settings
 from backend.storage import links
 from backend.storage.sealed import ACCESS_TOKEN, REFRESH_TOKEN
 from backend.storage.statements import Connection
 from backend.storage.vault import Vault
+from backend.workers import hands_of
 from benchmarks.callers import ORG_CODE, TOKEN
 from benchmarks.companions import Answering, serve
 from benchmarks.listed_bank import ACCOUNTS, CALLS
@@ -144,7 +145,7 @@ def main() -> None:
 
     async def begin() -> Answering:
         foundation = found(settings, SystemClock())
-        hands = _hands(foundation, http_clients(foundation.directory, settings, foundation.clock))
+        hands = hands_of(foundation, http_clients(foundation.directory, settings, foundation.clock))
         ready = Ready(foundation, Vault(KEYS))
 
         async def answer(question: dict[str, Any]) -> object:

@@ -94,8 +94,9 @@ def run_worker(data: Path | None, *, queue: str, parent: int | None) -> None:
     hold(parent)
     settings = settings_of(data)
     need_engines(settings)
-    from backend.services import need, run_worker  # noqa: PLC0415
+    from backend.services import need  # noqa: PLC0415
     from backend.storage.vault import Vault  # noqa: PLC0415
+    from backend.workers import run_worker  # noqa: PLC0415
 
     with _one_line():
         Vault(need(settings, "vault_keys"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from random import random
 from typing import Protocol
 
@@ -17,6 +17,7 @@ import structlog
 
 from backend.clock import Clock
 from backend.coordinator.arrivals import ModeSet, ProbeAsked, ProbeReleased
+from backend.coordinator.figures import TOLD_EVERY, Figures
 from backend.coordinator.hearing import Hearing
 from backend.coordinator.options import Options
 from backend.coordinator.standing import Standing, decision_of
@@ -42,6 +43,14 @@ class OperatorsModes(Protocol):
         ...
 
 
+class Shown(Protocol):
+    """Where operators look at what the samples hold."""
+
+    async def tell(self, figures: Iterable[Figures]) -> None:
+        """Raises `EngineUnavailable`."""
+        ...
+
+
 class Deciding:
     """Give `reign` to `Leader.run`."""
 
@@ -51,6 +60,7 @@ class Deciding:
         store: DecisionStore,
         stream: Stream,
         modes: OperatorsModes,
+        figures: Shown,
         circuits_of: Callable[[str], Iterable[Circuit]],
         options: Options,
         clock: Clock,
@@ -60,6 +70,7 @@ class Deciding:
         self._store = store
         self._stream = stream
         self._modes = modes
+        self._figures = figures
         self._circuits_of = circuits_of
         self._options = options
         self._clock = clock
@@ -87,6 +98,8 @@ class Deciding:
                 if bench.must_look():
                     bench.look(modes.said, self._circuits_of)
                     continue
+                if bench.must_show():
+                    await self._show(bench)
                 after = await self._listen(bench, modes, after)
 
     async def _listen(self, bench: Bench, modes: _Modes, after: str) -> str:
@@ -105,6 +118,10 @@ class Deciding:
             else:
                 bench.hear(entry)
         return after
+
+    async def _show(self, bench: Bench) -> None:
+        with suppress(EngineUnavailable):  # it is shown again in a moment
+            await self._figures.tell(bench.figures())
 
     async def _carried_out(self, reign: Reign, bench: Bench) -> bool:
         """Whether it was taken. Tried until Valkey says yes or no: what was stored though the answer got lost may be stored again."""
@@ -133,6 +150,7 @@ class Bench:
         self.hearing = Hearing(options, stored.standings, now=stored.now_ms)
         self._looks = 0.0  # when time is to pass next, monotonic
         self._proves = 0.0  # when the store is to be asked
+        self._shows = 0.0  # when operators are to be shown something
         self._standings: dict[Circuit, Standing] = {}
         self._decisions: list[Decision] = []
         self._answers: list[Admitted] = []
@@ -156,6 +174,17 @@ class Bench:
     def proved(self) -> None:
         """It was asked."""
         self._proves = self._clock.monotonic() + PROVED_EVERY
+
+    def must_show(self) -> bool:
+        """Whether operators were shown nothing for long."""
+        return self._clock.monotonic() >= self._shows
+
+    def figures(self) -> list[Figures]:
+        """What the samples hold."""
+        self._shows = self._clock.monotonic() + TOLD_EVERY
+        now = self.now()
+        known = ((circuit, self.hearing.evidence(circuit, now)) for circuit in self.hearing.standings())
+        return [Figures(circuit=circuit, calls=each.counted.calls, failure_rate=each.failure_rate) for circuit, each in known]
 
     def look(self, said: Mapping[str, tuple[Mode, str]] | None, circuits_of: Callable[[str], Iterable[Circuit]]) -> None:
         """Lets time pass, and brings modes in line with what operators `said`. None: that is not known."""

@@ -135,14 +135,36 @@ class NodeCircuits:
     guard: CircuitGuard  # of every client
 
 
+class _Both:
+    """Two who hear the same."""
+
+    def __init__(self, first: Notices, second: Notices) -> None:
+        self._first = first.notice
+        self._second = second.notice
+
+    def notice(self, noticed: Noticed) -> None:
+        self._first(noticed)
+        self._second(noticed)
+
+
 @asynccontextmanager
 async def node_circuits(
-    directory: Callable[[], Directory], settings: Settings, clock: Clock, *, reports: Reports
+    directory: Callable[[], Directory],
+    settings: Settings,
+    clock: Clock,
+    *,
+    reports: Reports,
+    mirrors: Mirrors | None = None,
+    beside: Notices | None = None,
 ) -> AsyncIterator[NodeCircuits]:
-    """Reports while the block runs. Give `guard` to `http_clients`, and decisions to `mirrors`."""
-    mirrors = Mirrors(clock)
+    """Reports while the block runs. Give `guard` to `http_clients`, and decisions to `mirrors`.
+
+    `mirrors`: those of this process; None: new ones. `beside`: who else hears how calls end; None: nobody.
+    """
+    mirrors = mirrors or Mirrors(clock)
     async with Noticing(reports, clock) as noticing:
-        guard = CircuitGuard(mirrors=mirrors, notices=noticing, clock=clock, slow_after=slow_after(directory, settings))
+        notices: Notices = noticing if beside is None else _Both(noticing, beside)
+        guard = CircuitGuard(mirrors=mirrors, notices=notices, clock=clock, slow_after=slow_after(directory, settings))
         yield NodeCircuits(mirrors=mirrors, noticing=noticing, guard=guard)
 
 

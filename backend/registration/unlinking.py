@@ -164,7 +164,7 @@ class Unlinking:
             try:
                 if owed["token_sealed"] is not None:
                     token = self._vault.open(owed["token_sealed"], *REVOKED_TOKEN.row(user_id, org_code)).decode()
-                    await self._clients.provider(org_code).revoke_token(token)
+                    await self._clients.provider(org_code, user_id).revoke_token(token)
             except (ConsentRequired, ProviderRefused) as exc:  # it does not know this token, or never will
                 log.info("revoke.refused", org_code=org_code, reason=exc.reason)
             except ProviderError as exc:

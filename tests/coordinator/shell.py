@@ -16,6 +16,7 @@ from backend.clock import SystemClock
 from backend.coordinator.alone import Alone
 from backend.coordinator.asking import Asking
 from backend.coordinator.deciding import Deciding
+from backend.coordinator.figures import ValkeyFigures
 from backend.coordinator.following import Following
 from backend.coordinator.leader import FENCE
 from backend.coordinator.options import Options
@@ -105,6 +106,7 @@ class Fleet:
             store=ValkeyStore(redis),
             stream=ValkeyStream(redis),
             modes=self.operators,
+            figures=ValkeyFigures(redis),
             circuits_of=lambda org_code: (Circuit(org_code, Scope.READ), Circuit(org_code, Scope.TOKEN)),
             options=options,
             clock=CLOCK,

@@ -31,9 +31,10 @@ from backend.clock import SystemClock
 from backend.logs import configure_logs
 from backend.providers.sandbox.app import create_app as create_sandbox
 from backend.providers.sandbox.options import SandboxOptions
-from backend.services import run_coordinator, run_worker
+from backend.services import run_coordinator
 from backend.settings import Settings
 from backend.storage.tables import metadata
+from backend.workers import run_worker
 from tests.registration import client_fold
 from tests.storage.given import copied
 
@@ -178,6 +179,7 @@ async def a_house(*, database_url: str, valkey_url: str, **changed: Any) -> Asyn
             ca_poll_ms=20,
             sweep_seconds=0.2,
             drain_seconds=2,
+            circuit_acts=False,  # what one call becomes is told here, not what comes of many
             log_format="json",
         ).model_copy(update=changed)
         url = await stack.enter_async_context(serving(create_app(settings)))
@@ -187,14 +189,14 @@ async def a_house(*, database_url: str, valkey_url: str, **changed: Any) -> Asyn
 
 
 @asynccontextmanager
-async def house_of_many_tests(server_url: str, valkey_url: str, template: str, name: str) -> AsyncIterator[House]:
+async def house_of_many_tests(server_url: str, valkey_url: str, template: str, name: str, **changed: Any) -> AsyncIterator[House]:
     """A house on an empty Valkey and a database of its own, that outlives a test; its logs do not: see `House.keep_logs`."""
     with redis.Redis.from_url(valkey_url) as client:
         client.flushall()
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("app", "services"):
+        for module in ("app", "services", "workers"):
             patch.setattr(f"backend.{module}.configure_logs", lambda *_, **__: None)
-        async with copied(server_url, template, name) as url, a_house(database_url=url, valkey_url=valkey_url) as house:
+        async with copied(server_url, template, name) as url, a_house(database_url=url, valkey_url=valkey_url, **changed) as house:
             yield house
 
 

@@ -1,0 +1,94 @@
+"""A process's whole side of the fleet's circuits, put together: guard and reports, ears and mirrors, a judgement of its own, and probing.
+
+In: a client of Valkey, and what a probe calls. Out: a guard for every client of institutions. Built by `services.py` and `workers.py`;
+nothing connects before `running`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from random import random
+
+from redis.asyncio import Redis
+
+from backend.clock import Clock
+from backend.coordinator.alone import Alone
+from backend.coordinator.asking import Asking
+from backend.coordinator.following import Following, Line
+from backend.coordinator.options import Options
+from backend.coordinator.probing import Probed, Probing
+from backend.coordinator.store import ValkeyStore
+from backend.coordinator.stream import StreamedReports, ValkeyStream
+from backend.providers.directory import Directory
+from backend.providers.guard import CircuitGuard, NodeCircuits, node_circuits
+from backend.providers.mirror import Mirrors
+from backend.settings import Settings
+
+INFORMED_WITHIN = 2.0  # seconds that a process waits for the state of the circuits before it begins
+
+Dial = Callable[[], Awaitable[Line]]
+
+
+def following(*, valkey: Redis, dial: Dial, mirrors: Mirrors, options: Options, clock: Clock, understudy: Alone | None = None) -> Following:
+    """Keeps `mirrors` as the fleet decided; all that a process needs that makes no calls."""
+    return Following(store=ValkeyStore(valkey), dial=dial, mirrors=mirrors, options=options, clock=clock, understudy=understudy)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallingNode:
+    """One that makes calls."""
+
+    circuits: NodeCircuits
+    following: Following
+    alone: Alone
+    asking: Asking
+    options: Options
+    clock: Clock
+
+    @property
+    def guard(self) -> CircuitGuard:
+        """For every client of institutions."""
+        return self.circuits.guard
+
+    @asynccontextmanager
+    async def running(self, probed: Probed) -> AsyncIterator[None]:
+        """Hears, judges and probes while the block runs, which begins once the state of the circuits is known, if Valkey answers."""
+        probing = Probing(
+            asking=self.asking,
+            probed=probed,
+            guards=self.guard,
+            state_of=self.circuits.mirrors.state_of,
+            clock=self.clock,
+            lease=self.options.probe_lease_ms / 1000,
+            draw=random,
+        )
+        self.following.on_change(probing.hear)
+        self.alone.on_change(probing.hear)
+        tasks = [asyncio.create_task(self.following.run()), asyncio.create_task(self.alone.run())]
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(INFORMED_WITHIN):
+                    await self.following.informed.wait()
+            yield
+        finally:
+            await probing.close()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def calling_node(
+    directory: Callable[[], Directory], settings: Settings, options: Options, clock: Clock, *, valkey: Redis, dial: Dial
+) -> AsyncIterator[CallingNode]:
+    """Reports while the block runs. Give its guard to the clients, then let it be `running`."""
+    stream, mirrors = ValkeyStream(valkey), Mirrors(clock)
+    alone = Alone(mirrors=mirrors, options=options, clock=clock)
+    async with node_circuits(directory, settings, clock, reports=StreamedReports(stream), mirrors=mirrors, beside=alone) as circuits:
+        heard = following(valkey=valkey, dial=dial, mirrors=mirrors, options=options, clock=clock, understudy=alone)
+        asking = Asking(stream=stream, name=circuits.noticing.node, alone=alone)
+        heard.on_admitted(asking.answered)
+        yield CallingNode(circuits=circuits, following=heard, alone=alone, asking=asking, options=options, clock=clock)

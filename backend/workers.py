@@ -1,0 +1,198 @@
+"""The worker process: which jobs it has, what they need, and what runs beside them.
+
+In: settings and a queue's name. Out: `run_worker`, which ends on SIGTERM or SIGINT. Part of the composition root (`services.py`):
+everything is built by keyword and connects on first use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from secrets import randbelow
+from typing import Any
+
+from arq.worker import Function, func
+
+from backend.clock import SystemClock
+from backend.coordinator.node import calling_node
+from backend.jobs.queue import JSON, QueueName
+from backend.jobs.valkey import connect
+from backend.jobs.worker import LeasedWorker
+from backend.logs import configure_logs
+from backend.providers.clients import ProviderClients, http_clients
+from backend.providers.ids import SERIAL_SPAN, Serials
+from backend.realtime.channels import dialer
+from backend.registration.collecting import Collecting, Deadlines
+from backend.registration.consenting import Consenting
+from backend.registration.flights import SingleFlight
+from backend.registration.jobs import COLLECT, REFRESH, REVOKE, SIGN
+from backend.registration.linking import Linking
+from backend.registration.probes import Probes
+from backend.registration.refreshing import Refreshing
+from backend.registration.signing import Patience, Signing
+from backend.registration.sweeping import OutboxSweep
+from backend.registration.unlinking import Unlinking
+from backend.services import Foundation, alongside, circuit_options, found, need, on_signals, people_of, reach_of, sweeping, vault_of
+from backend.settings import Settings
+from backend.webhooks.keeping import MOST_WEBHOOKS, Keeping
+from backend.webhooks.posting import Poster
+from backend.webhooks.sending import AT_ONCE, Sender
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hands:
+    """The jobs of a worker by function name; arq gives each its context first."""
+
+    signing: Signing
+    collecting: Collecting
+    refreshing: Refreshing
+    unlinking: Unlinking
+
+    async def sign(self, _ctx: dict[Any, Any], *, user_id: str, registration_id: str, run: int, request_id: str) -> None:
+        await self.signing.sign(user_id, registration_id, run, request_id=request_id)
+
+    async def collect(self, _ctx: dict[Any, Any], *, user_id: str, registration_id: str, org_code: str, run: int, **_: str) -> None:
+        await self.collecting.collect(user_id, registration_id, org_code, run)
+
+    async def refresh(self, _ctx: dict[Any, Any], *, user_id: str, refresh_id: str, org_code: str, **_: str) -> None:
+        await self.refreshing.refresh(user_id, refresh_id, org_code)
+
+    async def revoke(self, _ctx: dict[Any, Any], *, user_id: str, org_code: str) -> None:
+        await self.unlinking.revoke(user_id, org_code)
+
+    def functions(self) -> list[Function]:
+        """As arq takes them."""
+        deeds: dict[str, Any] = {SIGN: self.sign, COLLECT: self.collect, REFRESH: self.refresh, REVOKE: self.revoke}
+        return [func(deed, name=name) for name, deed in deeds.items()]
+
+    async def on_poisoned(self, function: str, kwargs: dict[str, JSON]) -> None:
+        """A job that failed three times by our own fault: what it worked on is ended, so that nobody waits for it."""
+        user_id = str(kwargs["user_id"])
+        if function == REFRESH:
+            await self.refreshing.give_up(user_id, str(kwargs["refresh_id"]), str(kwargs["org_code"]))
+        if function not in {COLLECT, SIGN}:  # a revocation is asked for again by its sweep
+            return
+        registration_id, run = str(kwargs["registration_id"]), int(str(kwargs["run"]))
+        if function == COLLECT:
+            await self.collecting.give_up(user_id, registration_id, str(kwargs["org_code"]), run)
+        elif function == SIGN:
+            await self.signing.give_up(user_id, registration_id, run)
+
+
+async def run_worker(settings: Settings, queue: str) -> None:
+    """A worker of `queue` (`interactive` or `batch`), until SIGTERM or SIGINT; then it drains."""
+    configure_logs(settings, process=f"worker-{queue}")
+    name = QueueName(queue)
+    foundation = found(settings, SystemClock())
+    try:
+        async with (
+            calling_node(
+                foundation.directory,
+                settings,
+                circuit_options(settings),
+                foundation.clock,
+                valkey=foundation.valkey,
+                dial=dialer(foundation.valkey),
+            ) as node,
+            http_clients(foundation.directory, settings, foundation.clock, guard=node.guard) as clients,
+        ):
+            hands = hands_of(foundation, clients)
+            worker = _worker(foundation, name, hands)
+            on_signals(worker.stop)
+            await foundation.warm()
+            probes = Probes(institutions=clients, database=foundation.database, collecting=hands.collecting)
+            async with (
+                node.running(probes),
+                _sending(foundation) as sender,
+                sweeping([OutboxSweep(relay=foundation.relay), sender], foundation),
+            ):
+                await worker.run()
+    finally:
+        await foundation.close()
+
+
+def _worker(foundation: Foundation, queue: QueueName, hands: Hands) -> LeasedWorker:
+    settings = foundation.settings
+    return LeasedWorker(
+        hands.functions(),
+        queue=queue,
+        redis=lambda: connect(need(settings, "valkey_url"), timeout=settings.valkey_timeout, pool=settings.valkey_pool),
+        clock=foundation.clock,
+        lease=settings.job_lease,
+        max_jobs=settings.interactive_jobs if queue is QueueName.INTERACTIVE else settings.batch_jobs,
+        job_timeout=settings.provider_deadline * 2,
+        drain=settings.drain_seconds,
+        on_poisoned=hands.on_poisoned,
+    )
+
+
+@asynccontextmanager
+async def _sending(foundation: Foundation) -> AsyncIterator[Sender]:
+    """Delivers to webhooks while the block runs; its sweep must run, too."""
+    settings, clock, database = foundation.settings, foundation.clock, foundation.database
+    post = Poster(reach=reach_of(settings), deadline=settings.webhook_deadline, connections=MOST_WEBHOOKS * AT_ONCE)
+    sender = Sender(
+        keeping=Keeping(database=database, vault=vault_of(settings, clock), clock=clock),
+        database=database,
+        post=post,
+        clock=clock,
+        deadline=settings.webhook_deadline,
+        published=foundation.published,
+    )
+    try:
+        async with alongside(sender.run()):
+            yield sender
+    finally:
+        await post.aclose()
+
+
+def hands_of(foundation: Foundation, clients: ProviderClients) -> Hands:
+    """The jobs of a worker, with what they need."""
+    settings, clock, database, handling = foundation.settings, foundation.clock, foundation.database, foundation.handling
+    vault = vault_of(settings, clock)
+    people = people_of(settings, vault)
+    consenting = Consenting(
+        vault=vault, directory=foundation.directory, operator=settings.operator_org_code, serials=Serials(randbelow(SERIAL_SPAN))
+    )
+    signing = Signing(
+        database=database,
+        handling=handling,
+        people=people,
+        consenting=consenting,
+        queue=foundation.queue,
+        ca=clients.ca,
+        clock=clock,
+        patience=Patience(ttl=timedelta(seconds=settings.signature_ttl), poll=timedelta(milliseconds=settings.ca_poll_ms)),
+    )
+    linking = Linking(database=database, vault=vault, people=people, consenting=consenting, clock=clock)
+    flights = SingleFlight(redis=foundation.valkey, lease=settings.job_lease)
+    asset_secret = need(settings, "asset_id_secret").encode()
+    unlinking = Unlinking(database=database, relay=foundation.relay, vault=vault, flights=flights, clients=clients, clock=clock)
+    collecting = Collecting(
+        database=database,
+        handling=handling,
+        linking=linking,
+        flights=flights,
+        clients=clients,
+        directory=foundation.directory,
+        clock=clock,
+        deadlines=Deadlines(provider=settings.provider_deadline, defer=timedelta(seconds=settings.defer_seconds)),
+        asset_secret=asset_secret,
+        lost=unlinking.lost,
+    )
+    refreshing = Refreshing(
+        database=database,
+        relay=foundation.relay,
+        linking=linking,
+        flights=flights,
+        unlinking=unlinking,
+        clients=clients,
+        directory=foundation.directory,
+        clock=clock,
+        deadline=settings.provider_deadline,
+        defer=timedelta(seconds=settings.defer_seconds),
+        asset_secret=asset_secret,
+    )
+    return Hands(signing=signing, collecting=collecting, refreshing=refreshing, unlinking=unlinking)
