@@ -22,7 +22,8 @@ from rich.console import Console
 from backend.cli.boards import Row, breakers_table
 from tests.running import Running
 
-BANK, CARD = "A1MOABK001", "B1MOACD001"
+BANK, CARD = "A1MOABK004", "B1MOACD003"  # that no other test registers at: a circuit needs a while to be as before
+CALM = "A1MOABK003"
 NOW = datetime(2026, 11, 22, 1, 2, 3, tzinfo=UTC)
 
 
@@ -41,7 +42,7 @@ def lines_of(said, org_code: str) -> list[str]:
 def test_in_a_pipe_every_circuit_is_shown_once(ops) -> None:
     said = ops("breakers")
     assert (said.code, said.err) == (0, "")
-    assert [line.split()[2:5] for line in lines_of(said, BANK)] == [["read", "closed", "auto"], ["token", "closed", "auto"]]
+    assert [line.split()[2:5] for line in lines_of(said, CALM)] == [["read", "closed", "auto"], ["token", "closed", "auto"]]
     assert len(lines_of(said, "CAMOA00001")) == 1
 
 
@@ -67,8 +68,8 @@ def test_a_forced_mode_is_set_shown_and_remembered_with_who_said_so(ops) -> None
 def test_providers_are_listed_with_their_status(ops) -> None:
     said = ops("providers")
     assert (said.code, said.err) == (0, "")
-    (bank,) = lines_of(said, BANK)
-    assert bank.split()[1:] == ["새벽은행", "은행", "bank", "available"]
+    (bank,) = lines_of(said, CALM)
+    assert bank.split()[1:] == ["도담은행", "은행", "bank", "available"]
 
 
 @pytest.mark.system

@@ -118,7 +118,9 @@ class Stage:
 @pytest.fixture
 async def stage(database_url: str, valkey_url: str) -> AsyncIterator[Stage]:
     database, redis = Database(database_url, pool=8), connect(valkey_url, timeout=2, pool=30)
-    yield Stage(database, redis)
+    stage = Stage(database, redis)
+    yield stage
+    await stage.relay.close()
     await redis.aclose()
     await database.close()
 
