@@ -11,11 +11,11 @@ from msgspec import Struct
 
 
 class Options(Struct, frozen=True, kw_only=True):
-    """How it eases; all rates are shares of the provider's limit."""
+    """How it eases. A pace is a share of what the course asks for: far below its limit a provider may be slow, too."""
 
     decrease: float = 0.5  # what is left of a pace after a sign of trouble
-    increase: float = 0.02  # of the limit, per calm second
-    least: float = 0.01  # of the limit: it never stops by itself, a circuit does that
+    increase: float = 0.02  # per calm second
+    least: float = 0.02  # it never stops by itself, a circuit does that
     slow_share: float = 0.2  # of a second's answers over the slow threshold that is a sign of trouble
     busy_share: float = 0.01  # of them that say 429
     enough: int = 5  # answers, before shares mean anything; one 429 means something without
@@ -23,9 +23,9 @@ class Options(Struct, frozen=True, kw_only=True):
 
 
 class Ease(Struct, frozen=True):
-    """How much of a provider's limit the batch takes now."""
+    """How much of what its course asks for the batch sends now."""
 
-    share: float = 1.0  # of the limit; 1: all of it
+    share: float = 1.0  # 1: all of it
     not_before: float = 0.0  # seconds, of the caller's clock: until then nothing changes but by Retry-After
     held_until: float = 0.0  # a Retry-After: nothing is sent before
 
@@ -51,9 +51,9 @@ def eased(ease: Ease, seen: Seen, *, now: float, options: Options) -> Ease:
     return Ease(min(ease.share + options.increase, 1.0), ease.not_before, held_until)
 
 
-def allowed(ease: Ease, calls_per_second: float, *, now: float) -> float:
-    """Calls a second that the batch may make."""
-    return 0.0 if now < ease.held_until else calls_per_second * ease.share
+def allowed(ease: Ease, wanted: float, *, now: float) -> float:
+    """What the batch may send of what its course asks for."""
+    return 0.0 if now < ease.held_until else wanted * ease.share
 
 
 def _is_trouble(seen: Seen, options: Options) -> bool:
