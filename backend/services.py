@@ -31,7 +31,7 @@ from backend.coordinator.modes import Modes
 from backend.coordinator.node import following
 from backend.coordinator.options import Options, WindowKind
 from backend.coordinator.store import DecisionStore, ValkeyStore
-from backend.coordinator.stream import ValkeyStream
+from backend.coordinator.stream import OLDEST, ValkeyStream
 from backend.coordinator.telling import StatusSweep
 from backend.errors import EngineUnavailable
 from backend.identity import TokenVerifier
@@ -57,6 +57,8 @@ from backend.registration.refreshes import Refreshes
 from backend.registration.refreshing import OpenRefreshSweep
 from backend.registration.sweeping import IdempotencySweep, OpenWorkSweep, OutboxSweep
 from backend.registration.unlinking import Links, NoticeSweep, RevocationSweep
+from backend.reporting.pruning import TrafficSweep
+from backend.reporting.recording import Recording
 from backend.settings import Settings, VaultKeys
 from backend.storage.database import Database
 from backend.storage.outbox import Relay, relayed
@@ -317,6 +319,7 @@ async def run_coordinator(settings: Settings) -> None:
         OutboxSweep(relay=foundation.relay),
         IdempotencySweep(database=foundation.database),
         DeliverySweep(database=foundation.database),
+        TrafficSweep(database=foundation.database),
         chronicle,
         StatusSweep(
             database=foundation.database,
@@ -328,11 +331,13 @@ async def run_coordinator(settings: Settings) -> None:
     ]
 
     deciding = _deciding(foundation, Chronicled(store, chronicle))
+    recording = Recording(stream=ValkeyStream(foundation.valkey), database=foundation.database, clock=foundation.clock, oldest=OLDEST)
 
     async def duties(token: int) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(Sweeper(sweeps, settings.sweep_seconds, clock=foundation.clock).run())
             group.create_task(deciding.reign(token))
+            group.create_task(recording.run())
 
     leader = Leader(redis=foundation.valkey, clock=foundation.clock, lease=LEADER_LEASE)
     leading = asyncio.create_task(leader.run(duties))
