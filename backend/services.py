@@ -309,7 +309,6 @@ async def run_coordinator(settings: Settings) -> None:
     configure_logs(settings, process="coordinator")
     foundation = found(settings, SystemClock())
     store = ValkeyStore(foundation.valkey)
-    chronicle = Chronicle(database=foundation.database, relay=foundation.relay, store=store, feed=OPERATORS)
     sweeps: list[Sweep] = [
         OpenWorkSweep(database=foundation.database, queue=foundation.queue),
         OpenRefreshSweep(database=foundation.database, queue=foundation.queue),
@@ -320,7 +319,6 @@ async def run_coordinator(settings: Settings) -> None:
         IdempotencySweep(database=foundation.database),
         DeliverySweep(database=foundation.database),
         TrafficSweep(database=foundation.database),
-        chronicle,
         StatusSweep(
             database=foundation.database,
             relay=foundation.relay,
@@ -330,12 +328,13 @@ async def run_coordinator(settings: Settings) -> None:
         ),
     ]
 
-    deciding = _deciding(foundation, Chronicled(store, chronicle))
     recording = Recording(stream=ValkeyStream(foundation.valkey), database=foundation.database, clock=foundation.clock, oldest=OLDEST)
 
     async def duties(token: int) -> None:
+        chronicle = Chronicle(database=foundation.database, relay=foundation.relay, store=store, feed=OPERATORS)
+        deciding = _deciding(foundation, Chronicled(store, chronicle))
         async with asyncio.TaskGroup() as group:
-            group.create_task(Sweeper(sweeps, settings.sweep_seconds, clock=foundation.clock).run())
+            group.create_task(Sweeper([*sweeps, chronicle], settings.sweep_seconds, clock=foundation.clock).run())
             group.create_task(deciding.reign(token))
             group.create_task(recording.run())
 

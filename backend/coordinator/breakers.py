@@ -40,12 +40,16 @@ class Breaker(Struct, frozen=True, omit_defaults=True, kw_only=True):
 def breakers(
     directory: Directory,
     standings: Mapping[Circuit, Standing],
-    modes: Mapping[str, tuple[Mode, str]],
+    modes: Mapping[str, tuple[Mode, str]] | None,
     figures: Mapping[Circuit, Figures],
     *,
     began: datetime,
 ) -> list[Breaker]:
-    """Every circuit, in the order of the directory, the CA's last. `began`: since when one is closed of which nothing was ever decided."""
+    """Every circuit, in the order of the directory, the CA's last.
+
+    `modes` None: what was set cannot be read, and what is in force is shown. `began`: since when a circuit is closed of which nothing was
+    ever decided.
+    """
     return [
         _breaker(name, standings.get(circuit) or Standing(circuit=circuit, since_ms=began.timestamp() * 1000), modes, figures.get(circuit))
         for circuit, name in circuits(directory)
@@ -60,8 +64,9 @@ def circuits(directory: Directory) -> Iterator[tuple[Circuit, str]]:
     yield Circuit(directory.ca.org_code, Scope.CA), directory.ca.name
 
 
-def _breaker(name: str, standing: Standing, modes: Mapping[str, tuple[Mode, str]], figures: Figures | None) -> Breaker:
-    mode, said = modes.get(standing.circuit.org_code, (Mode.AUTO, ""))
+def _breaker(name: str, standing: Standing, modes: Mapping[str, tuple[Mode, str]] | None, figures: Figures | None) -> Breaker:
+    in_force = standing.mode, standing.reason
+    mode, said = in_force if modes is None else modes.get(standing.circuit.org_code, (Mode.AUTO, ""))
     retry_at = standing.probe.until_ms if standing.probe is not None else standing.probe_at_ms
     rate = figures.failure_rate if figures is not None else None
     return Breaker(

@@ -37,7 +37,7 @@ log = structlog.get_logger()
 
 
 class Chronicle:
-    """One per coordinator: `stored` notes, `sweep` writes."""
+    """One per reign, since what an old leader has in mind is old: `stored` notes, `sweep` writes."""
 
     name = "circuit_decisions"
 

@@ -1,7 +1,7 @@
 """Circuits over HTTP, for operators: look at them, force them, leave them to the coordinator again, and look back.
 
 In: requests with a token of scope `ops`. Out: the contract's JSON. A mode is answered as soon as it is committed, whether or not Valkey and
-a coordinator are there to put it in force; looking needs both engines, and says so when one is away.
+a coordinator are there to put it in force; looking needs Valkey, and says so when it is away.
 """
 
 from __future__ import annotations
@@ -86,9 +86,8 @@ class BreakerEndpoints:
 
     async def listing(self, request: Request) -> Response:
         await self._operator(request)
-        modes = await self.modes.modes()
         standings = {standing.circuit: standing for standing in await self.standings.standings()}
-        shown = breakers(self.directory(), standings, modes, await self.figures(), began=self.began)
+        shown = breakers(self.directory(), standings, await self._set_modes(), await self.figures(), began=self.began)
         return json_answer(to_json({"breakers": shown}))
 
     async def set_mode(self, request: Request) -> Response:
@@ -116,6 +115,13 @@ class BreakerEndpoints:
         done, decided = await self.modes.history(org_code=org_code, limit=limit)
         shown = {"actions": [_dated(each) for each in done], "decisions": [_dated(each) for each in decided]}
         return json_answer(to_json(shown))
+
+    async def _set_modes(self) -> Mapping[str, tuple[Mode, str]] | None:
+        """What operators set; None while PostgreSQL is away, which is no reason to show nothing."""
+        try:
+            return await self.modes.modes()
+        except EngineUnavailable:
+            return None
 
     async def _hurry(self) -> None:
         """The leader looks again and again; told so, it looks at once."""

@@ -216,9 +216,13 @@ async def test_without_valkey_a_mode_is_set_all_the_same_and_looking_says_that_i
     assert (looked.status_code, looked.json()["code"], "retry-after" in looked.headers) == (503, "engine_unavailable", True)
 
 
-async def test_without_postgresql_nothing_is_set(stage: Stage) -> None:
+async def test_without_postgresql_nothing_is_set_and_what_is_in_force_is_shown(stage: Stage) -> None:
     away = Database("postgresql://nobody@127.0.0.1:1/none", pool=1)
     http = stage.http(modes=Modes(database=away, clock=ManualClock(NOW)))
+    forced = Standing(circuit=Circuit(BANK, Scope.READ), state=CircuitState.OPEN, mode=Mode.FORCED_OPEN, reason="asked by phone", epoch=3)
+    stage.standings.stored = [forced]
+    row = (await seen(http))[BANK, "read"]
+    assert (row["state"], row["mode"], row["reason"]) == ("open", "forced_open", "asked by phone")
     answer = await http.put(f"/ops/breakers/{BANK}", json={"mode": "forced_open", "reason": "now"})
     assert (answer.status_code, answer.json()["code"]) == (503, "engine_unavailable")
     assert await stage.stream.read("0-0/0", 0) == []

@@ -61,6 +61,16 @@ async def events(client: httpx.AsyncClient, path: str, since: dict[str, Any], se
     return found
 
 
+async def streamed(client: httpx.AsyncClient, path: str, since: dict[str, Any]) -> str:
+    """The first `event:` line of an event stream, behind the position."""
+    headers = {"Accept": "text/event-stream", "Last-Event-ID": f"{since['epoch']}:{since['offset']}"}
+    async with client.stream("GET", path, headers=headers) as answer, asyncio.timeout(10):
+        async for line in answer.aiter_lines():
+            if line.startswith("event: ") and line != "event: position":
+                return line
+    raise AssertionError("the stream ended")
+
+
 async def test_a_forced_open_circuit_is_seen_by_everybody_and_heard_by_who_is_concerned(house: House, ops: httpx.AsyncClient) -> None:
     async with house.client() as anna, house.client() as berta:
         await (await anna.register(BANK)).ended("completed")
@@ -86,6 +96,7 @@ async def test_a_forced_open_circuit_is_seen_by_everybody_and_heard_by_who_is_co
         assert {event["org_code"] for event in told} == {BANK}
         assert next(event["type"] for event in told if event["data"]["scope"] == "read") == "breaker.forced"
         assert all(event["type"].startswith("breaker.") for event in told)
+        assert await streamed(ops, "/ops/events", here[2]) == f"event: {told[0]['type']}"
         assert (await berta.get("/v1/events", since=f"{here[1]['epoch']}:{here[1]['offset']}")).json()["events"] == []
 
     history = (await ops.get("/ops/breakers/history", params={"org_code": BANK})).json()
