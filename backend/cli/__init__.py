@@ -9,6 +9,7 @@ Nothing is decided here; `up.py` keeps the whole system, `serving.py` one proces
 from __future__ import annotations
 
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -189,6 +190,30 @@ def providers(url: Url = None, data: Data = None) -> None:
     from backend.cli.operating import show_providers
 
     show_providers(data, url)
+
+
+@app.command()
+def plan(
+    users: Annotated[int, typer.Option(min=0, max=1_000_000_000, help="How many, each linked to every institution.")] = 1_000_000,
+    uv: Annotated[
+        Path | None,
+        typer.Option(help="Distinct users by day: lines `2026-11-22,120000`, or seven numbers from Sunday on.", show_default=False),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to draw it, as SVG.", show_default=False)] = None,
+    week: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="A day of the week. [default: next week]", show_default=False)
+    ] = None,
+    day: Annotated[
+        list[str] | None, typer.Option(help="What a day is: `2026-06-03=holiday`, `no_trading` or `working`.", show_default=False)
+    ] = None,
+    data: Data = None,
+) -> None:
+    """Plans a week of the batch without touching anything: how many links on which day, and why."""
+    from backend.cli.planning import show_plan
+    from backend.clock import SystemClock
+
+    on = week.date() if week is not None else None
+    show_plan(data, users=users, visitors=uv, out=out, week=on, said=day or [], now=SystemClock().now())
 
 
 circuits = typer.Typer(help="Which institutions are called, and what operators said about it.", no_args_is_help=False)
