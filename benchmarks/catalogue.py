@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks import calling, deciding, guarding, handing_over, one_of_ten, pushing, registering
+from benchmarks import calling, deciding, guarding, handing_over, one_of_ten, pushing, recording, registering
 from benchmarks.model import Benchmark
 
 BENCHMARKS: dict[str, Benchmark[Any]] = {
@@ -17,5 +17,6 @@ BENCHMARKS: dict[str, Benchmark[Any]] = {
         calling.BENCHMARK,
         guarding.BENCHMARK,
         deciding.BENCHMARK,
+        recording.BENCHMARK,
     )
 }

@@ -138,7 +138,11 @@ def merged(rollups: Iterable[Rollup]) -> dict[tuple[str, str, bool, int], Rollup
     """Increments added up, by (org_code, api_code, scheduled, hour)."""
     sums: dict[tuple[str, str, bool, int], _Sum] = {}
     for each in rollups:
-        sums.setdefault((each.org_code, each.api_code, each.scheduled, each.hour), _Sum()).take(each)
+        key = (each.org_code, each.api_code, each.scheduled, each.hour)
+        added = sums.get(key)
+        if added is None:
+            added = sums[key] = _Sum()
+        added.take(each)
     return {key: _rollup(key, added) for key, added in sums.items()}
 
 
