@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
+from itertools import pairwise
+from random import Random
 from typing import Any
 
 import orjson
@@ -99,10 +101,12 @@ class Stage:
             await links.save(connection, user_id, {**LINK, "org_code": org_code, **changed})
 
         await self.database.transaction(deed)
+        await self.feed.position(user_id)  # somebody listens: a feed that nobody opened begins where it is first written
 
     async def heard(self, user_id: str) -> list[tuple[str, dict[str, Any]]]:
         epoch = (await self.feed.position(user_id)).epoch
         found = await self.feed.read(user_id, Position(epoch, 0))
+        assert found.recovered
         assert [offset for offset, _ in found.entries] == list(range(1, len(found.entries) + 1))
         events = [orjson.loads(event) for _, event in found.entries]
         return [(event["org_code"], event["data"]) for event in events if event["type"] == "provider.status"]
@@ -233,6 +237,29 @@ async def test_webhooks_that_want_it_get_it(five: Stage) -> None:
         (name, user_id, 1) for name in ("wh_all", "wh_some") for user_id in PEOPLE
     ]
     assert orjson.loads(rows[0]["event"])["type"] == "provider.status"
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_whatever_happens_in_between_everybody_ends_with_the_truth_and_hears_nothing_twice(five: Stage, seed: int) -> None:
+    draw = Random(seed)
+    kinds: list[Callable[[], Standing]] = [resting, well, paused, probed]
+    for _ in range(25):
+        five.now = (draw.choice(kinds)(),)
+        leaders = [five.sweeper(budget=draw.choice([0, 0, 60])) for _ in range(draw.choice([1, 1, 2]))]
+        if draw.random() < 0.2:
+            leaders.append(five.sweeper(relay=Dying(database=five.database, feed=five.feed)))
+        await asyncio.gather(*(leader.sweep(five.clock.now()) for leader in leaders), return_exceptions=True)
+        five.clock.move(timedelta(seconds=1))
+    last = draw.choice([resting, well, paused])
+    while await five.see(last()):
+        pass
+    await five.see(last())
+    await five.relay.sweep(five.clock.now() + timedelta(seconds=5))
+    heard = {user_id: await five.statuses(user_id) for user_id in PEOPLE}
+    for statuses in heard.values():
+        assert statuses == heard["anna"], "all hear the same in the same order"
+        assert all(one != other for one, other in pairwise(["available", *statuses]))
+        assert statuses[-1] == {resting: "resting", well: "available", paused: "maintenance"}[last]
 
 
 async def test_while_valkey_is_away_nothing_is_told(five: Stage) -> None:
