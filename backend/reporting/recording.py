@@ -14,7 +14,7 @@ from datetime import date
 from typing import Protocol
 
 import structlog
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from backend.clock import Clock
 from backend.providers.circuits import Report
@@ -99,7 +99,7 @@ class Recording:
         reports: list[Report] = []
         while entries := await self._stream.read(position, 0):
             position = entries[-1][0]
-            reports += [entry.word for _, entry in entries if isinstance(entry.word, Report)]
+            reports += [_without_calls(entry.word) for _, entry in entries if isinstance(entry.word, Report)]
             if len(reports) >= MOST_REPORTS:
                 return Heard(tuple(reports), position, more=True)
         return Heard(tuple(reports), position, more=False)
@@ -147,3 +147,8 @@ class Recording:
     def _tell(self, new: Increments) -> None:
         if new.uncounted:
             log.warning("traffic.uncounted", calls=new.uncounted)
+
+
+def _without_calls(report: Report) -> Report:
+    """What is added up is in the roll-ups; single calls of hundreds of reports would only take room (200 KB each, at worst)."""
+    return structs.replace(report, calls=())
