@@ -182,7 +182,15 @@ class Following:
 
     def _tell_changes(self, told: Decisions) -> None:
         for decision in told.decisions:
-            if self._mirrors.of(decision.circuit.org_code, decision.circuit.scope).decision is decision:
+            circuit = decision.circuit
+            if self._mirrors.of(circuit.org_code, circuit.scope).decision is decision:
+                log.debug(
+                    "circuit.applied",
+                    org_code=circuit.org_code,
+                    scope=circuit.scope.value,
+                    state=decision.state.value,
+                    epoch=decision.epoch,
+                )
                 for listener in self._changes:
                     listener(decision)
 

@@ -55,9 +55,9 @@ SAID_BY = {"api-1", "worker-1", "coordinator-1", "sandbox", "postgres", "valkey"
 
 @pytest.fixture(scope="module")
 async def hasty_fleet() -> AsyncIterator[Fleet]:
-    """Its calls have little time, and its logs every line."""
+    """Its calls have little time, its logs every line, and its circuits only measure: what one call becomes is looked at here."""
     deadlines = {"MOA_CALL_DEADLINE": CALL_DEADLINE, "MOA_PROVIDER_DEADLINE": PROVIDER_DEADLINE, "MOA_DEFER_SECONDS": DEFERRAL}
-    settings = {name: str(seconds) for name, seconds in deadlines.items()} | {"MOA_LOG_LEVEL": "debug"}
+    settings = {name: str(seconds) for name, seconds in deadlines.items()} | {"MOA_LOG_LEVEL": "debug", "MOA_CIRCUIT_ACTS": "false"}
     async with a_fleet(Topology(settings=settings)) as running:
         yield running
 
