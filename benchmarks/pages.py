@@ -102,10 +102,11 @@ def _plan(page: Page) -> str:
     plan = page.plan
     arrivals = f"; {plan.rate:g} arrivals a second; seed {plan.seed}" if plan.rate else ""
     quick = " **A quick run: too short to rely on.**" if page.quick else ""
+    timed = f"; each {plan.seconds:g} s, after {plan.warm_up:g} s of warm-up that do not count" if plan.seconds else ""
+    seeds = "" if plan.seconds else f"; each of a seed of its own, {plan.seed + 1} to {plan.seed + plan.rounds}"  # simulated time
     return (
-        f"{plan.rounds} rounds of each variant, interleaved; each {plan.seconds:g} s, after {plan.warm_up:g} s of warm-up that do not "
-        f"count{arrivals}. Each figure is the median over rounds, the least and the most in "
-        f"brackets. Percentiles are samples (nearest rank), not interpolated.{quick}"
+        f"{plan.rounds} rounds of each variant, interleaved{timed}{arrivals}{seeds}. Each figure is the median over rounds, the least "
+        f"and the most in brackets. Percentiles are samples (nearest rank), not interpolated.{quick}"
     )
 
 

@@ -56,15 +56,18 @@ class Forecast(Struct, frozen=True):
     """What to expect."""
 
     calls: tuple[int, ...]  # by day, as asked
-    error: Error | None  # None: there is not enough history to tell
+    error: Error | None  # None: there is not enough history to tell, or it was not asked for
 
 
-def forecast(days: Sequence[Day], past: Sequence[Past], *, profile: Profile, options: Options, users: int | None = None) -> Forecast:
+def forecast(
+    days: Sequence[Day], past: Sequence[Past], *, profile: Profile, options: Options, users: int | None = None, errors: bool = True
+) -> Forecast:
     """Calls of users on each of `days`. `past`: of this provider, in order, holes allowed, all before `days`.
 
-    `users`: how many come on an average day, for a provider without history; None: nobody is expected then.
+    `users`: how many come on an average day, for a provider without history; None: nobody is expected then. `errors`: whether to
+    measure how wrong it has been, which costs as much as four forecasts more.
     """
-    return Forecast(tuple(_expected(days, past, profile, options, users)), _error(past, profile, options))
+    return Forecast(tuple(_expected(days, past, profile, options, users)), _error(past, profile, options) if errors else None)
 
 
 def _expected(days: Sequence[Day], past: Sequence[Past], profile: Profile, options: Options, users: int | None) -> list[int]:
