@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.coordinator.options import Options, WindowKind
+from backend.services import circuit_options
+from backend.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -46,3 +48,18 @@ def test_waits_lie_between_what_is_drawn_away_and_the_longest(opened: int, draw:
 
 def test_the_wait_doubles_from_five_to_twenty_seconds() -> None:
     assert [Options().wait(opened, 0) for opened in (1, 2, 3, 4)] == [5_000, 10_000, 20_000, 20_000]
+
+
+def test_every_option_is_a_setting_with_the_same_default() -> None:
+    assert circuit_options(Settings(_env_file=None)) == Options()  # type: ignore[call-arg]
+
+
+def test_settings_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(ValueError, match="longest_wait_ms"):
+        circuit_options(Settings(_env_file=None, circuit_wait_ms=60_000))  # type: ignore[call-arg]
+
+
+def test_a_setting_reaches_its_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOA_CIRCUIT_WINDOW", "time")
+    monkeypatch.setenv("MOA_CIRCUIT_FAILURE_RATE", "12.5")
+    assert circuit_options(Settings(_env_file=None)) == Options(window=WindowKind.TIME, failure_rate=12.5)  # type: ignore[call-arg]
