@@ -13,6 +13,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from structlog.testing import capture_logs
 
 from backend.clock import ManualClock, SystemClock
 from backend.coordinator.endpoints import MOST_WORDS, BreakerEndpoints
@@ -209,8 +210,10 @@ async def test_the_leader_is_told_to_look_at_once(stage: Stage) -> None:
 async def test_without_valkey_a_mode_is_set_all_the_same_and_looking_says_that_it_cannot(stage: Stage) -> None:
     stage.standings.away = True
     http = stage.http(stream=StreamAway(ManualClock(NOW)))
-    answer = await http.put(f"/ops/breakers/{BANK}", json={"mode": "forced_open", "reason": "now"})
+    with capture_logs() as logged:
+        answer = await http.put(f"/ops/breakers/{BANK}", json={"mode": "forced_open", "reason": "now"})
     assert answer.status_code == 200
+    assert [line["event"] for line in logged] == ["breaker.mode_set"], "that nobody could be hurried is no failure"
     assert BANK in await stage.modes.modes()
     looked = await http.get("/ops/breakers")
     assert (looked.status_code, looked.json()["code"], "retry-after" in looked.headers) == (503, "engine_unavailable", True)
