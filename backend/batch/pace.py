@@ -20,14 +20,17 @@ MINUTE = timedelta(minutes=1)
 SECONDS_OF_MINUTE = 60
 CHUNKS_OF_SECOND = 10
 CHUNKS_OF_MINUTE = SECONDS_OF_MINUTE * CHUNKS_OF_SECOND
+RESERVE = 5  # minutes before a day's finish line that a course leaves free
 
 
 class Course(Struct, frozen=True):
-    """So much over slots `first` to `behind` (outside), laid evenly."""
+    """So much over slots `first` to `behind` (outside), laid evenly; slots from there to `last` (outside) are a reserve."""
 
     total: int
     first: int
     behind: int
+    last: int | None = None  # None: there is no reserve
+    spread: int = 1  # over how many slots at least that which was missed is laid, as long as there are as many
 
     def __post_init__(self) -> None:
         if self.total < 0 or self.behind < self.first or (self.total and self.behind == self.first):
@@ -44,10 +47,16 @@ class Course(Struct, frozen=True):
         return self.until(slot + 1) - self.until(slot)
 
     def from_here(self, slot: int, left: int) -> Course:
-        """The course from `slot` on, if so much is left then: the same one if that is what it says, else what is left laid evenly."""
+        """The course from `slot` on, if so much is left then: the same one if that is what it says, else what is left laid evenly.
+
+        Near the end it takes of the reserve, so that what was missed is still spread. Behind even that, all that is left stands in `slot`:
+        whether the window is still open is the caller's question.
+        """
         if left == self.total - self.until(slot):
             return self
-        return Course(left, slot, max(self.behind, slot + 1 if left else slot))
+        last = self.behind if self.last is None else self.last
+        behind = min(max(self.behind, slot + self.spread), last)
+        return Course(left, slot, max(behind, slot + 1 if left else slot), last, self.spread)
 
     def filled(self, slot: int = 0) -> Iterator[tuple[int, int]]:
         """(slot, share) of every slot from `slot` on in which anything leaves; the empty ones cost nothing."""
@@ -63,6 +72,15 @@ class Course(Struct, frozen=True):
 def minutes_of(windows: Sequence[Window]) -> list[datetime]:
     """Where the whole minutes of a day's windows begin. The windows are cut by their finish lines already."""
     return [window.begins + ahead * MINUTE for window in windows for ahead in range(window.seconds // SECONDS_OF_MINUTE)]
+
+
+def course_of(total: int, minutes: int, *, reserve: int = RESERVE) -> Course:
+    """A day's course over so many minutes, the reserve kept free; windows shorter than two reserves are shared with it evenly.
+
+    Raises ValueError if there is something to send and no minute.
+    """
+    kept = min(reserve, minutes // 2)
+    return Course(total, 0, minutes - kept, minutes, max(reserve, 1))
 
 
 class Limit(Struct, frozen=True, kw_only=True):

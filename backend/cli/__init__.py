@@ -212,6 +212,8 @@ def plan(
     from backend.cli.planning import show_plan
     from backend.clock import SystemClock
 
+    if week is not None and not 2000 <= week.year <= 2100:
+        raise typer.BadParameter("choose a day from 2000 to 2100", param_hint="--week")
     on = week.date() if week is not None else None
     show_plan(data, users=users, visitors=uv, out=out, week=on, said=day or [], now=SystemClock().now())
 

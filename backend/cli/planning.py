@@ -13,6 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from typer import BadParameter
 
 from backend.batch.calendar import DAYS_OF_A_WEEK, Mark, in_korea, overrides, sunday_of
 from backend.batch.closures import closures_of
@@ -35,20 +36,16 @@ class Infeasible(MoaError):
     """Not everything can be done in the week. The message is one plain line."""
 
 
-class Misunderstood(MoaError):
-    """An argument that cannot be read. The message is one plain line."""
-
-
 def show_plan(
     data: Path | None, *, users: int, visitors: Path | None, out: Path | None, week: date | None, said: list[str], now: datetime
 ) -> None:
-    """Prints the week in which `week` lies; None: the one that begins next Sunday. Raises `Infeasible`, `Misunderstood`."""
+    """Prints the week in which `week` lies; None: the one that begins next Sunday. Raises `Infeasible`, `BadParameter`."""
     on = week or date.fromordinal(sunday_of(in_korea(now)).toordinal() + DAYS_OF_A_WEEK)
     sunday = sunday_of(on)
     try:
         closures = closures_of(range(sunday.year - 1, sunday.year + 2)).but(overrides(said))
     except ValueError as exc:
-        raise Misunderstood(str(exc)) from None
+        raise BadParameter(str(exc), param_hint="--day") from None
     came = read_visitors(visitors, sunday) if visitors is not None else Visitors()
     providers = directory_of(settings_of(data)).providers
     week_of_all = rehearse(providers, users=users, week=on, closures=closures, visitors=came, assumed=Assumed())

@@ -20,9 +20,9 @@ from backend.batch.pace import (
     CHUNKS_OF_MINUTE,
     CHUNKS_OF_SECOND,
     SECONDS_OF_MINUTE,
-    Course,
     Grid,
     Limit,
+    course_of,
     minutes_of,
     seconds_behind,
     size_of,
@@ -38,7 +38,6 @@ NOTICED = 20  # tenths that calls fail before the circuit is open
 PROBED = 50  # tenths that it stays open after the provider is well
 AWAY = 200  # tenths until another coordinator and worker have taken over
 FINISH = timedelta(seconds=30)  # no call begins later than that before a window's end
-RESERVE = 5  # minutes at the end of a day's windows for what did not go as planned
 OPTIONS, PROFILE = Options(), Profile()
 
 
@@ -132,7 +131,7 @@ class _Week:
         minutes = minutes_of(left_on(day.on, self.place.np_times, now=_midnight(day), finish=FINISH))
         todays = made.days[0].links
         held_back = self.left - todays  # for other days
-        course = Course(todays, 0, max(len(minutes) - RESERVE, 1))
+        course = course_of(todays, len(minutes))
         for slot, begins in enumerate(minutes):
             course = course.from_here(slot, self.left - held_back)
             at = ahead * DAY + int((begins - _midnight(day)).total_seconds()) * 10
@@ -178,7 +177,7 @@ class _Week:
             credit = min(credit, 1.0) + allowed(self.ease, wanted, now=(at + second) / 10)
             sent = 0
             for chunk in range(second, second + CHUNKS_OF_SECOND):
-                if self._is_away(at + chunk) or self._is_open(at + chunk):
+                if self._is_away(at + chunk) or self._is_open(at + chunk) or not grid.left:
                     continue
                 after, share = grid.chunk(chunk)
                 share = min(share, int(credit)) if self.ease.share < 1 else share

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.batch.calendar import windows_on
-from backend.batch.pace import CHUNKS_OF_MINUTE, CHUNKS_OF_SECOND, Course, Grid, Limit, minutes_of, seconds_behind, size_of
+from backend.batch.pace import CHUNKS_OF_MINUTE, CHUNKS_OF_SECOND, Course, Grid, Limit, course_of, minutes_of, seconds_behind, size_of
 
 WINDOW = windows_on(date(2026, 11, 22), ("0100:0700",))
 NO_LIMIT = Limit(calls_per_second=1e9)
@@ -81,8 +81,37 @@ def test_a_course_that_is_kept_stays_and_one_that_is_not_is_laid_anew() -> None:
     assert course.from_here(100, 1_000 - course.until(100)) is course
     anew = course.from_here(100, 900)
     assert (anew.total, anew.at(99), sum(anew.at(minute) for minute in range(100, 360))) == (900, 0, 900)
-    assert course.from_here(400, 7) == Course(7, 400, 401)  # too late: the caller asks whether the window is open
+    assert course.from_here(400, 7) == Course(7, 400, 401, 360)  # too late: the caller asks whether the window is open
     assert course.from_here(360, 0) is course
+
+
+def test_the_reserve_takes_what_was_missed_near_the_end_and_nothing_else() -> None:
+    course = course_of(3_550, 360)
+    assert (course.behind, course.last, course.at(354), course.at(355)) == (355, 360, 10, 0)
+    early = course.from_here(100, 3_000)  # 450 behind, with time enough
+    assert (early.behind, early.last) == (355, 360)
+    late = course.from_here(354, 500)
+    assert [late.at(minute) for minute in range(354, 360)] == [100, 100, 100, 100, 100, 0]
+    later = late.from_here(358, 200)
+    assert [later.at(minute) for minute in range(358, 361)] == [100, 100, 0]
+    assert course.from_here(357, 30).until(360) == 30
+
+
+def test_a_short_window_is_shared_with_its_reserve() -> None:
+    assert [course_of(10, minutes).behind for minutes in (1, 2, 6, 30)] == [1, 1, 3, 25]
+    assert course_of(0, 0).until(5) == 0
+    with pytest.raises(ValueError, match="needs slots"):
+        course_of(1, 0)
+
+
+@given(st.integers(0, 3_000), st.integers(1, 60), st.sets(st.integers(0, 55)))
+def test_whatever_minutes_are_missed_the_rest_leaves_before_the_finish_line(total: int, minutes: int, missed: set[int]) -> None:
+    course, left = course_of(total, minutes), total
+    for minute in range(minutes):
+        course = course.from_here(minute, left)
+        if minute not in missed or minute == minutes - 1:
+            left -= course.at(minute)
+    assert left == 0
 
 
 def test_users_come_first_and_the_batch_has_what_they_leave() -> None:

@@ -73,7 +73,9 @@ def test_an_operators_word_makes_a_payday_another_day(moa, data: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "line"),
     [
-        (["--day", "2026-11-25=off"], 1, "moa: `2026-11-25=off`: "),
+        (["--day", "2026-11-25=off"], 2, "moa: Invalid value for --day: `2026-11-25=off`: "),
+        (["--week", "9999-12-31"], 2, "moa: Invalid value for --week: "),
+        (["--week", "soon"], 2, "moa: "),
         (["--uv", "nowhere.csv"], 1, "moa: No such file"),
         (["--users", "-1"], 2, "moa: "),
         (["--users", "many"], 2, "moa: "),
