@@ -34,6 +34,7 @@ class Row(Struct, frozen=True, kw_only=True):
     retry_at: datetime | None = None
     failure_rate: float | None = None
     calls: int | None = None
+    left_out: tuple[str, ...] = ()
 
 
 def breakers_table(rows: Iterable[Row], now: datetime, *, trouble: str = "") -> Table:
@@ -54,7 +55,7 @@ def breakers_table(rows: Iterable[Row], now: datetime, *, trouble: str = "") -> 
             "" if row.failure_rate is None else f"{row.failure_rate:.0f} %",
             "" if row.calls is None else f"{row.calls:,}",
             str(row.epoch),
-            Text(row.reason),  # Text: brackets are no markup
+            Text(_why(row)),  # Text: brackets are no markup
         )
     return table
 
@@ -73,6 +74,11 @@ def providers_table(providers: Sequence[tuple[str, str, str, str]]) -> Table:
     for org_code, name, industry, status in providers:
         table.add_row(org_code, Text(name), INDUSTRIES.get(industry, industry), Text(status, _STATUSES.get(status, "")))
     return table
+
+
+def _why(row: Row) -> str:
+    """The reason, and which nodes are bad: by the first letters of their names, as they stand in logs."""
+    return f"{row.reason} (left out: {', '.join(node[:8] for node in row.left_out)})" if row.left_out else row.reason
 
 
 def _long(later: datetime, earlier: datetime) -> str:

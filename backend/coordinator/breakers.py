@@ -35,6 +35,7 @@ class Breaker(Struct, frozen=True, omit_defaults=True, kw_only=True):
     retry_at: str | UnsetType = UNSET  # when a probe looks; absent: nobody will by itself
     failure_rate: float | UnsetType = UNSET  # percent
     calls: int | UnsetType = UNSET  # in the sample
+    left_out: tuple[str, ...] | UnsetType = UNSET  # nodes that are bad, and no witnesses
 
 
 def breakers(
@@ -81,6 +82,7 @@ def _breaker(name: str, standing: Standing, modes: Mapping[str, tuple[Mode, str]
         retry_at=UNSET if retry_at is None else _moment(retry_at),
         failure_rate=UNSET if rate is None else round(rate, 2),
         calls=UNSET if figures is None else figures.calls,
+        left_out=figures.left_out if figures is not None and figures.left_out else UNSET,
     )
 
 

@@ -184,7 +184,10 @@ class Bench:
         self._shows = self._clock.monotonic() + TOLD_EVERY
         now = self.now()
         known = ((circuit, self.hearing.evidence(circuit, now)) for circuit in self.hearing.standings())
-        return [Figures(circuit=circuit, calls=each.counted.calls, failure_rate=each.failure_rate) for circuit, each in known]
+        return [
+            Figures(circuit=circuit, calls=each.counted.calls, failure_rate=each.failure_rate, left_out=tuple(sorted(each.left_out)))
+            for circuit, each in known
+        ]
 
     def look(self, said: Mapping[str, tuple[Mode, str]] | None, circuits_of: Callable[[str], Iterable[Circuit]]) -> None:
         """Lets time pass, and brings modes in line with what operators `said`. None: that is not known."""

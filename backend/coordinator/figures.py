@@ -25,6 +25,7 @@ class Figures(Struct, frozen=True, kw_only=True):
     circuit: Circuit
     calls: int
     failure_rate: float | None  # percent; None: too few calls to tell
+    left_out: tuple[str, ...] = ()  # nodes that are no witnesses: their calls fail where the others' succeed
 
 
 _DECODER = msgspec.msgpack.Decoder(tuple[Figures, ...])

@@ -47,7 +47,8 @@ _DESCRIPTIONS = {
     "Link": "One user at one provider, with its consent. `consent_expires_at`: not good any more from then on.",
     "NewRefresh": "What to read again; without `providers`, and without a body: everything that is linked.",
     "Breaker": "One scope of one institution. `mode` is what was set, `state` what is in force, a moment later. `epoch` grows with "
-    "each decision. `retry_at`: when a probe looks. `failure_rate` (percent) and `calls`: in the sample of the leading coordinator.",
+    "each decision. `retry_at`: when a probe looks. `failure_rate` (percent) and `calls`: in the sample of the leading coordinator. "
+    "`left_out`: nodes whose calls fail where the others' succeed; they are no witnesses.",
     "NewBreakerMode": "For every scope of the institution. It stands until another word, whatever goes down meanwhile.",
     "BreakerScope": "What a circuit tells apart within one institution.",
     "BreakerMode": "`auto`: the coordinator decides.",

@@ -133,7 +133,7 @@ async def test_what_the_coordinator_decided_is_shown_with_its_figures(stage: Sta
         ),
     ]
     stage.figures = {
-        read: Figures(circuit=read, calls=100, failure_rate=62.3456),
+        read: Figures(circuit=read, calls=100, failure_rate=62.3456, left_out=("node-7",)),
         token: Figures(circuit=token, calls=3, failure_rate=None),
     }
     rows = await seen(stage.http())
@@ -149,10 +149,11 @@ async def test_what_the_coordinator_decided_is_shown_with_its_figures(stage: Sta
         "retry_at": "2026-11-22T01:02:09.000Z",
         "failure_rate": 62.35,
         "calls": 100,
+        "left_out": ["node-7"],
     }
     probed = rows[BANK, "token"]
     assert (probed["state"], probed["retry_at"], probed["calls"]) == ("half_open", "2026-11-22T01:02:06.000Z", 3)
-    assert "failure_rate" not in probed
+    assert not {"failure_rate", "left_out"} & set(probed)
 
 
 async def test_a_forced_mode_covers_every_scope_at_once_and_is_kept_with_who_set_it(stage: Stage) -> None:

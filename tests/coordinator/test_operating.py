@@ -43,6 +43,12 @@ async def state(ops: httpx.AsyncClient, org_code: str) -> set[tuple[str, str]]:
     return {(row["state"], row["mode"]) for row in rows if row["org_code"] == org_code}
 
 
+async def counted(ops: httpx.AsyncClient, org_code: str) -> bool:
+    """Whether the leader's samples of both circuits hold calls."""
+    rows = [row for row in (await ops.get("/ops/breakers")).json()["breakers"] if row["org_code"] == org_code]
+    return all(row.get("calls", 0) > 0 for row in rows)
+
+
 async def status(house: House, org_code: str) -> str:
     async with house.client("somebody") as anybody:
         rows = (await anybody.get("/v1/providers")).json()["providers"]
@@ -77,6 +83,7 @@ async def test_a_forced_open_circuit_is_seen_by_everybody_and_heard_by_who_is_co
         await (await berta.register(CARD)).ended("completed")
         here = [(await anna.get("/v1/events")).json(), (await berta.get("/v1/events")).json(), (await ops.get("/ops/events")).json()]
         before = len(await house.calls(BANK))
+        await until(lambda: counted(ops, BANK))
 
         answer = await ops.put(f"/ops/breakers/{BANK}", json={"mode": "forced_open", "reason": "asked by phone"})
         assert answer.status_code == 200
