@@ -119,23 +119,31 @@ class Grid(Struct, frozen=True):
     """One command's minute in tenths of a second, as its sender keeps it.
 
     `course` is over chunks; what leaves in one is at most `per_100ms`. Chunks that are missed, or that were not given all of their share,
-    change the course of the rest and nothing else: chunk k begins at the minute's begin + k x 100 ms, whatever happened before.
+    change the course of the rest and nothing else: chunk k begins at the minute's begin + k x 100 ms, whatever happened before. What is
+    made up for stays on the line of the provider's own limit (`limit`), so that no second of it is above what the provider takes.
     """
 
     course: Course
     per_100ms: int
     left: int
+    limit: Course
 
     @classmethod
-    def of(cls, size: int, per_100ms: int) -> Grid:
-        """A whole minute."""
-        return cls(Course(size, 0, CHUNKS_OF_MINUTE), per_100ms, size)
+    def of(cls, size: int, per_100ms: int, *, per_minute: int | None = None) -> Grid:
+        """A whole minute. `per_minute`: the most that the provider takes in one, at least `size`; None: nothing is known."""
+        most = per_100ms * CHUNKS_OF_MINUTE if per_minute is None else per_minute
+        return cls(Course(size, 0, CHUNKS_OF_MINUTE), per_100ms, size, Course(most, 0, CHUNKS_OF_MINUTE))
 
     def chunk(self, at: int) -> tuple[Grid, int]:
         """What leaves in chunk `at`, and the grid behind it; chunks before it that were not asked for were missed."""
         course = self.course.from_here(at, self.left)
-        share = min(course.at(at), self.per_100ms, self.left)
-        return Grid(course, self.per_100ms, self.left - share), share
+        most = min(self.per_100ms, self.left, self.limit.at(at) if course.first else self.left)  # an undisturbed minute keeps its limit
+        share = min(course.at(at), most)
+        return self.after(share, course), share
+
+    def after(self, share: int, course: Course | None = None) -> Grid:
+        """With so much less left."""
+        return Grid(course or self.course, self.per_100ms, self.left - share, self.limit)
 
 
 def seconds_behind(course: Course, slot: int, sent: int, *, slots_of_second: int = CHUNKS_OF_SECOND) -> float:

@@ -161,7 +161,7 @@ class _Week:
 
     def _minute(self, at: int, size: int, ahead: int) -> None:
         limit = self._limit(at, ahead)
-        grid = Grid.of(size, limit.per_100ms(size))
+        grid = Grid.of(size, limit.per_100ms(size), per_minute=limit.per_minute)
         if self._is_open(at) and self._is_open(at + CHUNKS_OF_MINUTE - 1):
             return
         if self._disturbed(at):
@@ -180,8 +180,10 @@ class _Week:
                 if self._is_away(at + chunk) or self._is_open(at + chunk) or not grid.left:
                     continue
                 after, share = grid.chunk(chunk)
-                share = min(share, int(credit)) if self.ease.share < 1 else share
-                grid, sent, credit = Grid(after.course, after.per_100ms, grid.left - share), sent + share, credit - share
+                if self.ease.share < 1 and share > int(credit):
+                    share = int(credit)
+                    after = grid.after(share, after.course)
+                grid, sent, credit = after, sent + share, credit - share
                 self._send(at + chunk, share, grid.per_100ms)
             self._ease(at + second, sent, limit)
 

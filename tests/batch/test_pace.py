@@ -70,6 +70,24 @@ def test_a_stall_of_ten_seconds_is_caught_up_within_the_cap() -> None:
     assert sum(before) + sum(after) == 2_778
 
 
+@given(st.integers(1, 3_000), st.integers(0, 600), st.integers(0, CHUNKS_OF_MINUTE), st.integers(0, CHUNKS_OF_MINUTE))
+def test_what_is_made_up_for_stays_on_the_line_of_the_limit(per_minute: int, below: int, one: int, other: int) -> None:
+    limit, size = Limit(calls_per_second=per_minute / 60), max(per_minute - below, 0)
+    grid, shares = Grid.of(size, limit.per_100ms(size), per_minute=per_minute), [0] * CHUNKS_OF_MINUTE
+    for at in range(CHUNKS_OF_MINUTE):
+        if not min(one, other) <= at < max(one, other):
+            grid, shares[at] = grid.chunk(at)
+    for begins in range(0, CHUNKS_OF_MINUTE, 50):
+        for ends in range(begins + 50, CHUNKS_OF_MINUTE + 1, 50):
+            assert sum(shares[begins:ends]) <= per_minute * (ends - begins) / CHUNKS_OF_MINUTE + 2
+
+
+def test_a_slow_limit_is_kept_after_a_long_stall() -> None:
+    grid, after = sent(Grid.of(300, 1, per_minute=300), range(500, CHUNKS_OF_MINUTE))  # five a second
+    assert 40 <= sum(after) <= 50
+    assert grid.left == 300 - sum(after)
+
+
 def test_what_a_cap_does_not_let_through_is_left_for_the_next_minute() -> None:
     grid, shares = sent(Grid.of(2_778, 3), range(CHUNKS_OF_MINUTE))
     assert set(shares) == {3}
