@@ -51,6 +51,9 @@ class Settings(BaseSettings):
     # Who may call
     jwt_secret: SecretStr | None = Field(default=None, description="HS256 secret, at least 32 bytes (development)")
     jwks_url: str | None = Field(default=None, description="JWKS for RS256/ES256 (production)")
+    ops_token: SecretStr | None = Field(
+        default=None, description="your token of scope `ops` for `moa breakers` and the like, where there is no secret to sign one with"
+    )
 
     # Secrets at rest
     vault_keys: SecretStr | None = Field(default=None, description="`id:base64,id:base64`: AES-256 keys, the first encrypts, all decrypt")

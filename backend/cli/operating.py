@@ -1,7 +1,7 @@
 """What operators look at and do: `moa breakers`, `moa providers`.
 
-In: the running system's API, with a development token of scope `ops` in the name of whoever is logged in here. Out: tables, live in a
-terminal; one plain line for what was set. What cannot be read for a moment is said under what was read last.
+In: the running system's API, with the operator's token, or a development token in the name of whoever is logged in here. Out: tables,
+live in a terminal; one plain line for what was set. What cannot be read for a moment is said under what was read last.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from backend.cli.running import settings_of
 from backend.cli.tokens import development_token
 from backend.clock import SystemClock
 from backend.errors import MoaError
+from backend.settings import Settings
 
 EVERY = 1.0  # seconds between two looks
 MOST_SHOWN = 100  # actions, when nobody says how many
@@ -122,7 +123,7 @@ def _run(data: Path | None, url: str | None, deed: Callable[[Api], Awaitable[T]]
     address = (url or settings.api_url).rstrip("/")
     if not address.startswith(("http://", "https://")):
         raise typer.BadParameter("http://… or https://…", param_hint="--url")
-    token = development_token(settings, user=_operator(), ops=True, ttl=TOKEN_SECONDS, now=SystemClock().now())
+    token = _token(settings)
 
     async def whole() -> T:
         headers = {"Authorization": f"Bearer {token}"}
@@ -130,6 +131,13 @@ def _run(data: Path | None, url: str | None, deed: Callable[[Api], Awaitable[T]]
             return await deed(Api(address, token, http))
 
     return asyncio.run(whole())
+
+
+def _token(settings: Settings) -> str:
+    """The operator's own, or one for development. Raises `NoSecret`."""
+    if settings.ops_token is not None:
+        return settings.ops_token.get_secret_value()
+    return development_token(settings, user=_operator(), ops=True, ttl=TOKEN_SECONDS, now=SystemClock().now())
 
 
 def _operator() -> str:

@@ -20,6 +20,8 @@ import pytest
 from rich.console import Console
 
 from backend.cli.boards import Row, breakers_table
+from backend.cli.tokens import development_token
+from backend.clock import SystemClock
 from tests.running import Running
 
 BANK, CARD = "A1MOABK004", "B1MOACD003"  # that no other test registers at: a circuit needs a while to be as before
@@ -102,6 +104,19 @@ def test_nobody_there_is_one_line(moa, data: Path, monkeypatch, arguments: tuple
     said = moa(*arguments, "--data", str(data), "--url", "http://127.0.0.1:1")
     assert (said.code, said.err) == (1, "moa: nothing answers at http://127.0.0.1:1; is `moa up` running there?\n")
     assert moa(*arguments, "--data", str(data), "--url", "ftp://x").code == 2
+
+
+@pytest.mark.system
+def test_an_operator_with_a_token_needs_no_secret_of_ours(ops, running: Running, moa, tmp_path: Path, monkeypatch) -> None:
+    token = development_token(running.settings, user="olga", ops=True, ttl=60, now=SystemClock().now())
+    there = ("--url", running.url, "--data", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("MOA_OPS_TOKEN", token)
+    assert moa("breakers", "force-close", BANK, "--reason", "by hand", *there).code == 0
+    assert re.search(r" olga +breaker\.forced_closed ", moa("breakers", "history", BANK, *there).out)
+    monkeypatch.setenv("MOA_OPS_TOKEN", token[:-6])
+    said = moa("breakers", *there)
+    assert (said.code, said.out) == (1, "")
+    assert said.err == "moa: Get a new token; its signature or its claims are not acceptable.\n"
 
 
 @pytest.mark.system
