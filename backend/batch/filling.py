@@ -39,7 +39,7 @@ class Filled(Struct, frozen=True):
 
 
 class _Bounds(Struct, frozen=True):
-    """Prefix sums that can be reached: monotone, and no two neighbours further apart than a cap."""
+    """Prefix sums that can be reached: `most` never grows by more than a day's cap, and `least` is never above it."""
 
     least: list[int]
     most: list[int]
@@ -86,10 +86,7 @@ def _reachable(caps: Sequence[int], due: Sequence[int], ready: Sequence[int]) ->
     undone = [must - can for must, can in zip(due, most, strict=True)]
     first = next((day for day, missing in enumerate(undone) if missing > 0), None)
     impossible = None if first is None else Impossible(first, undone[first], max(undone[-1], 0))
-    least = [min(must, can) for must, can in zip(due, most, strict=True)]
-    for day in reversed(range(len(caps) - 1)):  # what later days cannot hold
-        least[day] = max(least[day], least[day + 1] - caps[day + 1])
-    return _Bounds(least, [min(can, least[-1]) for can in most] if caps else []), impossible  # more than what is due is never done
+    return _Bounds([min(must, can) for must, can in zip(due, most, strict=True)], most), impossible
 
 
 def _settle(base: Sequence[int], caps: Sequence[int], bounds: _Bounds, amounts: list[int]) -> None:

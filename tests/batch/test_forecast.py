@@ -73,6 +73,16 @@ def test_a_rise_goes_on_and_fades() -> None:
     assert 1.0 < shares[6] < 1.05
 
 
+def test_old_days_are_forgotten() -> None:
+    once = lived(DAYS, CALM, seed=1)[:200]
+    busier = [Past(one.day, one.calls * (1 + (age > 120)), (one.users or 0) * (1 + (age > 120))) for age, one in enumerate(once)]
+    forgetting, remembering = (
+        sum(forecast(DAYS[210:217], busier, profile=PROFILE, options=Options(half_life=half_life)).calls) for half_life in (45.0, 1e9)
+    )
+    assert remembering < 0.85 * forgetting
+    assert forgetting < 2.05 * sum(forecast(DAYS[210:217], once, profile=PROFILE, options=OPTIONS).calls)
+
+
 def test_days_without_calls_and_holes_are_no_stumbling_stone() -> None:
     past = [Past(one.day, 0, 0) if number % 9 == 0 else one for number, one in enumerate(lived(DAYS, CALM, seed=1)[:120]) if number % 5]
     assert wrong(lived(DAYS, CALM, seed=1)[120:127], forecast(DAYS[120:127], past, profile=PROFILE, options=OPTIONS).calls) < 0.1

@@ -54,6 +54,11 @@ def test_what_is_due_and_what_may_not_go_yet_are_said() -> None:
     assert [(day.links, day.reason) for day in waiting.days] == [(10, Reason.WAITING), (10, Reason.WAITING), (70, Reason.LEVEL)]
 
 
+def test_days_that_differ_by_one_call_are_level() -> None:
+    made = plan(outlook((0, 0, 0), links=4))
+    assert [(day.links, day.reason) for day in made.days] == [(2, Reason.LEVEL), (1, Reason.LEVEL), (1, Reason.LEVEL)]
+
+
 def test_an_impossible_week_names_the_first_day_and_how_many_are_missing() -> None:
     made = plan(outlook((0, 0, 0), links=100, calls_per_link=4_000, room=(100, 40, 100), due=(30, 50, 100)))
     assert made.shortfall == Shortfall(SUNDAY, 5, 40)

@@ -57,6 +57,14 @@ def test_the_plan_is_flatter_than_both_ways_without_one_and_its_half_hours_add_u
     assert peak_to_mean([0.0, 0.0]) == 1.0
 
 
+def test_a_day_of_the_week_itself_is_taken_as_it_is_and_says_nothing_of_the_others() -> None:
+    def users(visitors: Visitors) -> list[int]:
+        week = rehearse(PROVIDERS[:1], users=1_000, week=SUNDAY, closures=closures_of([2026]), visitors=visitors, assumed=Assumed())
+        return [day.user_calls for day in week.plans[0].days]
+
+    assert users(Visitors(((SUNDAY, 7_000),))) == [35_000, *users(Visitors())[1:]]
+
+
 def test_a_week_that_is_too_much_ends_with_one_line(moa, data: Path) -> None:
     said = plan(moa, data, "--users", "100000000")
     assert said.code == 1
