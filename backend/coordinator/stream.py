@@ -141,13 +141,15 @@ class ValkeyStream:
 
 
 def _read(number: int, found: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> list[tuple[str, Entry]]:
-    """`number`: of the entry before them."""
+    """`number`: of the entry before them. One that is not larger is of another log, of which some may lie before the cursor's moment."""
     entries: list[tuple[str, Entry]] = []
     for place_, fields in found:
         place, came = place_.decode(), int(fields[b"n"])
+        if came <= number:
+            return [*entries, (OLDEST, Entry(0.0, Mark(None)))]
         cursor, at = _cursor(place, came), _moment(place)
         if came != number + 1:
-            entries.append((cursor, Entry(at, Mark(came - number - 1 if came > number else None))))
+            entries.append((cursor, Entry(at, Mark(came - number - 1))))
         entries.append((cursor, Entry(at, _word(fields))))
         number = came
     return entries

@@ -206,6 +206,20 @@ async def test_a_lost_log_is_told_and_what_comes_after_is_read(subject: Subject,
     assert [word for word in found if not isinstance(word, Mark)] == [report(10 + number) for number in range(again)]
 
 
+async def test_of_another_log_nothing_is_passed_over_that_was_said_in_the_cursors_own_millisecond(redis: Redis) -> None:
+    stream = ValkeyStream(redis)
+    for number in range(3):
+        await stream.append(report(number))
+    _, after = await words(stream, OLDEST)
+    await redis.flushall()
+    await stream.append(report(10))
+    [(_, fields)] = await redis.xrange(LOG)
+    await redis.delete(LOG)
+    await redis.xadd(LOG, fields, id=after.partition("/")[0])  # wiped, and said again, within one millisecond
+    await stream.append(report(11))
+    assert (await words(stream, after))[0] == [Mark(None), report(10), report(11)]
+
+
 async def test_a_log_is_bounded_by_the_size_of_its_words(redis: Redis) -> None:
     stream = ValkeyStream(redis, most_bytes=20_000)
     large = Report(node="n" * 1_000, number=1, calls=())
