@@ -107,6 +107,7 @@ class Following:
         self._changes: list[Callable[[Decision], None]] = []
         self._answers: list[Callable[[Admitted], None]] = []
         self._whole_at = 0.0  # when the whole state is to be read next, monotonic
+        self._hears: bool | None = None  # whether the last attempt at a line went well; None: there was none
         self.informed = asyncio.Event()  # set once the whole state was read
 
     def on_change(self, listener: Callable[[Decision], None]) -> None:
@@ -126,7 +127,9 @@ class Following:
                 await self._follow()
             except EngineUnavailable as away:
                 self._understudy.lost()
-                log.warning("circuits.not_heard", engine=away.engine)
+                if self._hears is not False:
+                    log.warning("circuits.not_heard", engine=away.engine)
+                self._hears = False
             if self._clock.monotonic() - began > PAUSES[1]:
                 pause = PAUSES[0]
             await asyncio.sleep(pause * (0.5 + self._draw() / 2))
@@ -175,6 +178,7 @@ class Following:
             raise EngineUnavailable("Valkey") from None
         whole = as_decisions(stored, self._options)
         self._whole_at = self._clock.monotonic() + WHOLE_EVERY
+        self._hears = True
         self._understudy.found()
         self._mirrors.whole(whole)
         self._tell_changes(whole)
