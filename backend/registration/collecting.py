@@ -30,12 +30,13 @@ from backend.registration.comparing import gone
 from backend.registration.decisions import Complete, Connect, Defer, Fail, ItemRequest, RecordAssets
 from backend.registration.flights import Flight, SingleFlight
 from backend.registration.handling import Handling
-from backend.registration.linking import Grant, Linking, Papers
+from backend.registration.linking import ACTIVE, Grant, Linking, Papers
 from backend.storage import assets, registrations
 from backend.storage.changes import Writes
 from backend.storage.database import Database
 from backend.storage.statements import Connection, Values
 
+LOOKED_AGAIN_AFTER = 0.25  # seconds that a token took, after which somebody may have changed their mind
 TURNS_TO_A_STATEMENT = 8  # of the event loop, from an answer that is told to a statement that is sent
 
 log = structlog.get_logger()
@@ -140,7 +141,12 @@ class Collecting:
             granted = await self._granted(work, worn)
             grant = granted.grant
             try:
+                if granted.took > LOOKED_AGAIN_AFTER:
+                    await self._current(work)
                 await self._read(work, granted)
+            except Overtaken:
+                await self._drop(work, granted)
+                raise
             except ProviderError as exc:
                 await self._settle(work, granted)  # what the error says of the link needs a link that is there
                 if isinstance(exc, ConsentRequired):
@@ -158,14 +164,20 @@ class Collecting:
         """A token, in the link's flight."""
         flight = await self._flights.begin(work.user_id, work.org_code)
         try:
-            papers = await self._linking.papers(work.user_id, work.registration_id, work.org_code)
-            if papers is None or not papers.progress.is_current(work.run):
-                raise Overtaken
+            papers = await self._current(work)
+            asked = self._clock.monotonic()
             grant = await self._token(work, papers, worn)
         except BaseException:
             await flight.end()
             raise
-        return _Granted(grant, flight, link_was_there=papers.link_status is not None)
+        return _Granted(grant, flight, link_status=papers.link_status, took=self._clock.monotonic() - asked)
+
+    async def _current(self, work: Work) -> Papers:
+        """What there is to read with, if somebody still wants that."""
+        papers = await self._linking.papers(work.user_id, work.registration_id, work.org_code)
+        if papers is None or not papers.progress.is_current(work.run):
+            raise Overtaken
+        return papers
 
     async def _token(self, work: Work, papers: Papers, worn: Grant | None) -> Grant:
         """What to read with. A grant that can no longer be refreshed may take its link along."""
@@ -176,6 +188,12 @@ class Collecting:
             if tried is not None:
                 await self._lost(work.user_id, work.org_code, tried, exc)
             raise
+
+    async def _drop(self, work: Work, granted: _Granted) -> None:
+        """Nobody wants a link that was not there before: the provider is to end its token. One that was there lives by the new one."""
+        if granted.unkept and granted.link_status != ACTIVE:
+            await self._linking.disown(work.user_id, work.org_code, granted.grant)
+            granted.kept()
 
     async def _settle(self, work: Work, granted: _Granted) -> None:
         """Commits a new token that nothing was recorded with, and lets the next one at the link."""
@@ -224,7 +242,7 @@ class Collecting:
 
     async def _gone(self, work: Work, granted: _Granted, timestamps: Timestamps, named: Iterable[str]) -> tuple[Asset, ...]:
         """What an earlier reading has left behind, and this one, which is at its end, does not name."""
-        if not granted.link_was_there:
+        if granted.link_status is None:
             return ()
         async with self._database.reading() as connection:
             stored = await assets.held(connection, work.user_id, work.org_code)
@@ -276,10 +294,11 @@ class Collecting:
 class _Granted:
     """A token in use, and the link's flight, which ends when the token is committed."""
 
-    def __init__(self, grant: Grant, flight: Flight, *, link_was_there: bool) -> None:
-        """`link_was_there`: whether anything may have been read before."""
+    def __init__(self, grant: Grant, flight: Flight, *, link_status: str | None, took: float) -> None:
+        """`link_status`: before; None: nothing can have been read. `took`: seconds, to get the token."""
         self.grant = grant
-        self.link_was_there = link_was_there
+        self.link_status = link_status
+        self.took = took
         self.unkept = grant.fresh
         self._flight = flight
         self._ending: asyncio.Task[None] | None = None

@@ -166,6 +166,30 @@ async def test_a_token_that_is_given_while_its_user_is_erased_ends_too(house: Ho
     assert not set(await rows_of(house, anna.sub)) - {"consent_history", "revocations"}
 
 
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_token_that_is_given_while_its_registration_is_cancelled_is_read_with_by_nobody(
+    house: House, anna: Client, known: bool
+) -> None:
+    """Nobody wants a link that they cancelled. One that was there goes on: the provider has dropped its old token for the new one."""
+    if known:
+        await linked(anna, BANK)
+    asked = len(await house.calls(BANK))
+    async with while_a_token_is_given(house, anna.register(BANK), b"password") as registering:
+        registration = (await anna.get("/v1/registrations")).json()["registrations"][0]
+        assert (await anna.http.delete(f"/v1/registrations/{registration['id']}")).status_code == 202
+    await (await registering).ended("cancelled")
+    if known:
+        async with asyncio.timeout(5):
+            while not await house.execute("SELECT 1 FROM consent_history WHERE user_id = $1 OFFSET 1", anna.sub):
+                await asyncio.sleep(0.05)
+        assert (await links(anna))[BANK]["status"] == "active"
+    else:
+        assert await is_dead(house, asked)
+        assert await links(anna) == {}
+        assert await history(house, anna, BANK) == []
+    assert {call["path"] for call in (await house.calls(BANK))[asked:]} <= {f"/{BANK}/oauth/2.0/token", f"/{BANK}/oauth/2.0/revoke"}
+
+
 async def test_what_cannot_be_revoked_disturbs_nothing(house: House, anna: Client) -> None:
     """There is no link before the first token: a registration that is under way is cancelled, not revoked."""
     async with while_a_token_is_given(house, anna.register(BANK), b"password") as registering:
