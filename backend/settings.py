@@ -88,7 +88,7 @@ class Settings(BaseSettings):
     circuit_minimum_calls: int = Field(default=100, description="calls below which no rate is known")
     circuit_failure_rate: float = Field(default=50.0, description="percent of failures that opens a circuit")
     circuit_slow_rate: float = Field(default=100.0, description="percent of slow answers that opens a circuit")
-    circuit_in_a_row: int = Field(default=5, description="failures in a row that open a circuit while no rate is known; 0: never")
+    circuit_in_a_row: int = Field(default=10, description="failures in a row that open a circuit while no rate is known; 0: never")
     circuit_horizon_ms: int = Field(default=600_000, description="time within which they must lie")
     circuit_acts: bool = Field(default=True, description="false: only measured; circuits obey operators alone")
     circuit_quorum: int = Field(default=2, description="nodes that must have met it, or all that are alive, if they are fewer")
@@ -106,7 +106,7 @@ class Settings(BaseSettings):
     circuit_wait_growth: float = Field(default=2.0, description="by which the wait grows each time that a probe fails")
     circuit_longest_wait_ms: int = Field(default=20_000, description="longest wait")
     circuit_jitter: float = Field(default=0.2, description="part of a wait that is drawn away")
-    circuit_maintenance_ms: int = Field(default=60_000, description="rest of an institution that announces maintenance without an end")
+    circuit_maintenance_ms: int = Field(default=15_000, description="rest of an institution that announces maintenance without an end")
     circuit_longest_maintenance_ms: int = Field(default=3_600_000, description="then a probe looks, whatever was announced")
     circuit_expires_ms: int = Field(
         default=30_000, description="time past its wait after which a node that heard nothing more believes an open circuit no longer"

@@ -27,7 +27,7 @@ class Options(Struct, frozen=True, kw_only=True):
     minimum_calls: int = 100  # below it no rate is known; a COUNT window that is smaller needs to be full
     failure_rate: float = 50.0
     slow_rate: float = 100.0  # of answers over the provider's own threshold, which the node knows
-    in_a_row: int = 5  # failures that open while no rate is known; 0: that never opens
+    in_a_row: int = 10  # failures that open while no rate is known; 0: that never opens
     horizon_ms: int = 600_000  # within which they must lie
     acts: bool = True  # False: metrics only, nothing but an operator's word changes the circuit
 
@@ -45,7 +45,7 @@ class Options(Struct, frozen=True, kw_only=True):
     wait_growth: float = 2.0  # each time that it opens again before it has closed
     longest_wait_ms: int = 20_000
     jitter: float = 0.2  # the part of a wait that is drawn away: waits lie in ((1 - jitter) x wait, wait]
-    maintenance_ms: int = 60_000  # if the provider did not say until when
+    maintenance_ms: int = 15_000  # if the provider did not say until when
     longest_maintenance_ms: int = 3_600_000  # then a probe looks, whatever was said
     expires_ms: int = 30_000  # past its wait, after which a node that heard nothing more no longer believes an OPEN
 
