@@ -19,7 +19,7 @@ from backend.errors import EngineUnavailable, ProviderError
 from backend.providers.circuits import Circuit, CircuitState, Decision, Mode
 from backend.providers.transport import Guard
 
-ASKED_AGAIN = 1.0  # seconds, with jitter, until a node asks once more for a probe that nobody was given
+ASKED_AGAIN = 0.5  # seconds, with jitter, until a node asks once more for a probe that nobody was given
 SPREAD = 0.2  # seconds over which the nodes of a fleet come to ask
 JUDGED_IN = 0.3  # seconds in which calls are reported, judged, and the decision is here
 
