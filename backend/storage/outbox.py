@@ -14,7 +14,7 @@ from typing import Protocol
 import structlog
 
 from backend.errors import EngineUnavailable
-from backend.events import Appended, Event, Gap
+from backend.events import Appended, Event, Gap, Position
 from backend.storage.database import Database
 from backend.storage.statements import Connection, Statement, Values, statement
 
@@ -32,6 +32,8 @@ class FeedLog(Protocol):
     """Where events go."""
 
     async def append(self, user_id: str, entries: Sequence[Entry], *, rebase: bool = False) -> Appended | Gap: ...
+
+    async def glance(self, user_ids: Sequence[str]) -> list[Position | None]: ...
 
 
 # Facts that are `numbered` (by whoever adds their count to the user's offset) are written, and a delivery for each webhook that wants one.
@@ -186,10 +188,17 @@ class Relay:
             log.info("outbox.flush_postponed", engine=exc.engine)
 
     async def flush(self) -> None:
-        """Deletes what the feeds have. A lost delete costs a repeated append, which the feed ignores, so it need not be durable."""
-        done, self._done = self._done, {}
-        if not done:
+        """Deletes what the feeds have. A lost delete costs a repeated append, which the feed ignores, so it need not be durable.
+
+        What a feed no longer has, since Valkey was wiped after the append, stays for the sweep: a reader may have opened the new one before it.
+        """
+        appended, self._done = self._done, {}
+        if not appended:
             return
+        tops = await self._feed.glance(list(appended))
+        done = {
+            user: offset for (user, offset), top in zip(appended.items(), tops, strict=True) if top is not None and top.offset >= offset
+        }
 
         async def delete(connection: Connection) -> None:
             await _NEED_NOT_LAST.run(connection)

@@ -182,6 +182,19 @@ async def test_a_wiped_valkey_goes_on_behind_what_was_handed_over(world: World) 
     assert (await world.feed.position(ANNA)).offset == 2
 
 
+async def test_what_a_wiped_valkey_took_along_before_the_delete_is_handed_over_again(world: World) -> None:
+    """A reader opens the new feed while the rows still lie there: it begins before them, so they must go into it."""
+    await world.relay.push(ANNA, await world.commit("a"))
+    await world.redis.flushall()
+    assert (await world.feed.position(ANNA)).offset == 0
+    await world.relay.flush()
+    assert await world.left() == [(ANNA, 1)]
+    await world.relay.sweep(LATER)
+    await world.relay.flush()
+    assert await world.read() == [(1, "a")]
+    assert await world.left() == []
+
+
 async def test_how_far_a_feed_is_handed_over_follows_the_outbox(world: World) -> None:
     assert await relayed(world.database, "nobody") == 0
     assert await relayed(world.database, ANNA) == 0
