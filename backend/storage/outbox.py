@@ -190,7 +190,7 @@ class Relay:
     async def flush(self) -> None:
         """Deletes what the feeds have. A lost delete costs a repeated append, which the feed ignores, so it need not be durable.
 
-        What a feed no longer has, since Valkey was wiped after the append, stays for the sweep: a reader may have opened the new one before it.
+        What a feed no longer has, since Valkey was wiped after the append, stays for the sweep: a reader may have opened the new one since.
         """
         appended, self._done = self._done, {}
         if not appended:
