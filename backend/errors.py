@@ -54,6 +54,7 @@ class Problem(StrEnum):
     UNKNOWN_PROVIDER = "unknown_provider"
     IDENTITY_REQUIRED = "identity_required"
     RATE_LIMITED = "rate_limited"
+    HEADERS_TOO_LARGE = "headers_too_large"
     ENGINE_UNAVAILABLE = "engine_unavailable"
     SHUTTING_DOWN = "shutting_down"
     INTERNAL = "internal"
@@ -91,6 +92,9 @@ PROBLEMS: dict[Problem, ProblemKind] = {
     Problem.UNKNOWN_PROVIDER: ProblemKind(422, "Unknown provider", "Choose providers from GET /v1/providers."),
     Problem.IDENTITY_REQUIRED: ProblemKind(422, "Identity required", "The token must carry the claim `user_ci`."),
     Problem.RATE_LIMITED: ProblemKind(429, "Too many requests", "Slow down and try again.", retry_after=1),
+    Problem.HEADERS_TOO_LARGE: ProblemKind(
+        431, "Request header too large", "Send at most 64 KiB in 100 lines, and to a WebSocket at most 8 KiB a line."
+    ),
     Problem.ENGINE_UNAVAILABLE: ProblemKind(503, "Temporarily unavailable", "Nothing was lost; try again shortly.", retry_after=1),
     Problem.SHUTTING_DOWN: ProblemKind(503, "Shutting down", "This process is going away; try again at once.", retry_after=1),
     Problem.INTERNAL: ProblemKind(500, "Internal error", "This is our fault; the request id helps us to find it."),

@@ -22,6 +22,7 @@ from backend.cli.leash import hold
 from backend.cli.running import need_engines, settings_of
 from backend.cli.tokens import development_token
 from backend.clock import SystemClock
+from backend.connections import Connection
 from backend.errors import MoaError
 from backend.logs import log_everything
 from backend.settings import Settings
@@ -135,7 +136,7 @@ def config_of(app: Starlette, *, drain_seconds: float) -> uvicorn.Config:
         ws_per_message_deflate=False,  # costs more memory and time than it saves
         ws_ping_interval=None,  # the Centrifuge protocol has pings of its own
         loop="uvloop",
-        http="httptools",
+        http=Connection,  # on httptools
         log_config=None,
         log_level="warning",
         access_log=False,

@@ -34,7 +34,7 @@ A registration is accepted in milliseconds; what follows arrives as events of th
 `/asyncapi.json`). Snapshot at a position + the events after it = a fresh snapshot.
 
 Errors are problem documents (RFC 9457); programs look at `code`. A method that a path does not have is `405 method_not_allowed`, an unknown
-path `404 not_found`. Amounts are decimal strings."""
+path `404 not_found`; more than 64 KiB or 100 lines of request line and headers are `431 headers_too_large`. Amounts are decimal strings."""
 
 
 def _header(description: str, schema: Schema | None = None) -> Schema:
