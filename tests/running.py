@@ -16,11 +16,19 @@ from typing import Any
 
 import httpx
 
+from backend.cli.tokens import development_token
+from backend.clock import SystemClock
 from backend.engines import erase_postgres
 from backend.settings import Settings, load_settings
 
 PATIENCE = 90.0  # seconds
-QUICK = {"MOA_DEFER_SECONDS": "1"}  # a provider that rests is asked again soon
+QUICK = {  # a provider that rests is asked again soon, and called by all as soon as it answers
+    "MOA_DEFER_SECONDS": "1",
+    "MOA_CIRCUIT_WAIT_MS": "500",
+    "MOA_CIRCUIT_LONGEST_WAIT_MS": "1000",
+    "MOA_CIRCUIT_MAINTENANCE_MS": "1000",
+    "MOA_CIRCUIT_RAMP_MS": "0",
+}
 
 
 @dataclass(frozen=True)
@@ -42,8 +50,18 @@ class Running:
         httpx.put(f"{self.settings.sandbox_url}/sandbox/{path}", json=change).raise_for_status()
 
     def reset(self) -> None:
-        """The sandbox as at the start."""
+        """The sandbox as at the start, and every circuit closed that nobody forced."""
         httpx.post(f"{self.settings.sandbox_url}/sandbox/reset").raise_for_status()
+        deadline = time.monotonic() + PATIENCE
+        while any(breaker["state"] != "closed" and breaker["mode"] == "auto" for breaker in self.breakers()):
+            assert time.monotonic() < deadline, self.breakers()
+            time.sleep(0.1)  # a probe is on its way: real time is what passes here
+
+    def breakers(self) -> list[dict[str, Any]]:
+        """As an operator sees them."""
+        token = development_token(self.settings, user="tests", ops=True, ttl=60, now=SystemClock().now())
+        answer = httpx.get(f"{self.url}/ops/breakers", headers={"Authorization": f"Bearer {token}"})
+        return list(answer.raise_for_status().json()["breakers"])
 
 
 @contextmanager
