@@ -37,6 +37,7 @@ READS_AT_ONCE = 32
 TAKE_SECONDS = 2.0  # so long a client may take to write out a slice of the log before it is handed the next
 CHANNELS_AT_ONCE = 500
 SLICE_SECONDS = 0.1  # of a drain
+GOODBYE_SECONDS = 1.0  # so long a drain waits for the last goodbyes to be written
 
 log = structlog.get_logger()
 
@@ -92,6 +93,7 @@ class Hub:
         self._reading = asyncio.Semaphore(READS_AT_ONCE)
         self._look = asyncio.Event()
         self._draining = False
+        self._deserted = asyncio.Event()  # draining, and nobody is left
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
@@ -132,9 +134,11 @@ class Hub:
         self._open[mailbox] = None
 
     def withdraw(self, mailbox: Mailbox) -> None:
-        """The client is gone."""
+        """The client is gone, and has been told what there was to tell."""
         self.detach(mailbox)
         self._open.pop(mailbox, None)
+        if self._draining and not self._open:
+            self._deserted.set()
 
     def admit(self, owner: Hashable) -> bool:
         """Counts one more socket of `owner`, unless there are too many; `release` it."""
@@ -178,7 +182,10 @@ class Hub:
         return self._draining
 
     async def drain(self, seconds: float) -> None:
-        """Sends everybody away in slices over `seconds`, so that they do not all come back at once. Nobody new is let in."""
+        """Sends everybody away in slices over `seconds`, so that they do not all come back at once. Nobody new is let in.
+
+        Returns when all have gone, or `GOODBYE_SECONDS` after the last slice: what the server closes afterwards is closed without our code.
+        """
         self._draining = True
         waiting = list(self._open)
         slices = max(1, min(len(waiting), int(seconds / SLICE_SECONDS)))
@@ -187,6 +194,10 @@ class Hub:
                 mailbox.close(CloseCode.SHUTDOWN)
             if part + 1 < slices:
                 await self._sleep(seconds / slices)
+        if self._open:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GOODBYE_SECONDS):
+                    await self._deserted.wait()
 
     # --- rooms --------------------------------------------------------------------------------------------------------
 

@@ -63,6 +63,13 @@ class Socket:
             self._hub.enrol(self._mailbox)
         except Refused:
             self._mailbox.close(CloseCode.SHUTDOWN)
+        try:
+            await self._converse()
+            await self._say_goodbye()
+        finally:
+            self._hub.withdraw(self._mailbox)
+
+    async def _converse(self) -> None:
         self._set_timer()
         reading = asyncio.create_task(self._read())
         try:
@@ -75,7 +82,6 @@ class Socket:
             reading.cancel()
             await asyncio.wait([reading])
             self._leave()
-        await self._say_goodbye()
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
@@ -187,6 +193,6 @@ class Socket:
     def _leave(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._hub.withdraw(self._mailbox)
+        self._hub.detach(self._mailbox)
         if self._identity is not None:
             self._hub.release(self._audience.owner(self._identity))

@@ -9,6 +9,7 @@ import pytest
 
 from backend.errors import EngineUnavailable, Refused
 from backend.events import Position
+from backend.realtime import hub as hub_module
 from backend.realtime.feed import MOST_EVENTS, SLICE_BYTES, FeedReader
 from backend.realtime.hub import Hub
 from backend.realtime.mailbox import Mailbox
@@ -198,11 +199,25 @@ async def test_a_drain_closes_in_slices(world: World) -> None:
     hub = Hub(feed=world.feed, dial=world.exchange.dial, sleep=sleep)
     for mailbox in mailboxes:
         hub.enrol(mailbox)
-    await hub.drain(0.5)
+    draining = asyncio.create_task(hub.drain(0.5))
+    await settle()
     assert pauses == [(0.1, 2), (0.1, 4), (0.1, 6), (0.1, 8)]
     assert {mailbox.closing for mailbox in mailboxes} == {CloseCode.SHUTDOWN}
     with pytest.raises(Refused):
         hub.enrol(Mailbox())
+    for mailbox in mailboxes:
+        assert not draining.done(), "a goodbye is not written yet"
+        hub.withdraw(mailbox)
+    await draining
+
+
+async def test_a_drain_does_not_wait_for_ever(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await world.hub.drain(0)  # nobody is there
+    monkeypatch.setattr(hub_module, "GOODBYE_SECONDS", 0.01)
+    other = Hub(feed=world.feed, dial=world.exchange.dial)
+    other.enrol(Mailbox())
+    async with asyncio.timeout(1):
+        await other.drain(0)
 
 
 async def test_nothing_stays_of_who_has_gone(world: World) -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
+from backend.cli.serving import DrainingServer, config_of, listen
 from backend.realtime import session
+from tests.realtime.conftest import Stage
 from tests.realtime.given import Api, numbers, token, until
 
 SUBSCRIBE = {"id": 2, "subscribe": {"channel": "feed"}}
@@ -275,6 +281,21 @@ async def test_a_drain_sends_everybody_away_and_lets_nobody_in(api: Api) -> None
             assert await raw.closed() == (3001, "shutdown")
     async with api.raw() as late:
         assert (await late.closed())[0] == 3001
+
+
+async def test_whose_server_ends_hears_the_goodbye_first(api: Api, stage: Stage) -> None:
+    app = stage.app
+    assert isinstance(app, Starlette)
+    app.state.drain = partial(api.hub.drain, 0)
+    listener = listen("127.0.0.1", 0)
+    server = DrainingServer(config_of(app, drain_seconds=1), app, 1)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    await until(lambda: server.started)
+    async with replace(api, port=listener.getsockname()[1]).connected() as alone:
+        await alone.ask(SUBSCRIBE)
+        server.should_exit = True
+        assert await alone.closed() == (3001, "shutdown")
+    await serving
 
 
 async def test_without_valkey_a_subscription_may_be_tried_again(api_with: Callable[..., AbstractAsyncContextManager[Api]]) -> None:
