@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -38,7 +39,7 @@ class Child:
     arguments: tuple[str, ...]
     say: Say
     hurry: asyncio.Event  # set: nobody waits for politeness any more
-    descriptors: tuple[int, ...] = ()
+    listener: socket.socket | None = None  # inherited; ours keeps the port while the child is started again
     settled: bool = False  # whether the system was ready once; from then on nobody gives up
     _process: asyncio.subprocess.Process | None = None
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
@@ -62,6 +63,8 @@ class Child:
     async def stop(self, seconds: float) -> None:
         """SIGTERM, and SIGKILL if it still runs after `seconds` or when somebody is in a hurry."""
         self._stopping.set()
+        if self.listener is not None:  # else the port would go on letting clients in when nobody is left to answer them
+            self.listener.close()
         process = self._process
         if process is None or process.returncode is not None:
             return
@@ -80,8 +83,9 @@ class Child:
 
     async def _run(self) -> int:
         command = (sys.executable, "-u", "-m", "backend.cli", *self.arguments, "--parent", str(os.getpid()))
+        inherited = () if self.listener is None else (self.listener.fileno(),)
         self._process = await asyncio.create_subprocess_exec(
-            *command, stdin=asyncio.subprocess.DEVNULL, pass_fds=self.descriptors, start_new_session=True
+            *command, stdin=asyncio.subprocess.DEVNULL, pass_fds=inherited, start_new_session=True
         )
         if self._stopping.is_set():  # asked while it was being born
             _send(self._process, signal.SIGKILL)

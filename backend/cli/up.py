@@ -1,7 +1,8 @@
 """The whole system on one machine: engines, sandbox, coordinator, APIs, workers, started in this order and stopped in the reverse one.
 
 In: what is wanted. Out: `ready http://…` when a registration can be made; it ends on SIGINT, SIGTERM or SIGHUP with no process left.
-The listening sockets are opened here and inherited, so a port that is taken is noticed first and one that was found stays ours.
+The listening sockets are opened here and inherited, so a port that is taken is noticed first and one that was found stays ours
+until the process behind it is told to end: from then on only that process answers there, and nobody after it.
 A second Ctrl-C is a hurry: processes are killed, the engines still end cleanly.
 """
 
@@ -155,9 +156,8 @@ def _children(wanted: Wanted, system: System, data: Path) -> tuple[list[Child], 
     """Groups in the order of their start; each group is stopped together, the last group first."""
 
     def child(name: str, *arguments: str, listener: socket.socket | None = None) -> Child:
-        descriptors = () if listener is None else (listener.fileno(),)
         more = () if listener is None else ("--fd", str(listener.fileno()))
-        return Child(name, (*arguments, "--data", str(data), *more), _say, system.hurry, descriptors)
+        return Child(name, (*arguments, "--data", str(data), *more), _say, system.hurry, listener)
 
     apis = [child(f"api-{n}", "api", listener=api) for n, api in enumerate(system.apis, 1)]
     workers = [child(f"worker-{n}", "worker", "--queue", "interactive") for n in range(1, wanted.workers + 1)]

@@ -116,6 +116,30 @@ def test_a_stop_while_it_is_still_starting_leaves_nothing(up, alive) -> None:
     assert alive(processes) == set()
 
 
+def test_while_it_ends_its_ports_answer_or_refuse(up) -> None:
+    system = up()
+    url = system.ready()
+    sandbox = next(line.split()[1].rstrip("/") for line in system.said.splitlines() if line.startswith("sandbox "))
+    system.process.send_signal(signal.SIGTERM)
+    seen: dict[str, set[object]] = {url: set(), sandbox: set()}
+    while system.process.poll() is None:
+        for asked, answers in seen.items():
+            answers.add(_outcome(f"{asked}/readyz"))
+    assert seen[url] <= {200, 503, "refused"}
+    assert seen[sandbox] <= {404, "refused"}
+    assert "refused" in seen[url], "the engines end last"
+
+
+def _outcome(url: str) -> object:
+    began = time.monotonic()
+    try:
+        return httpx.get(url, timeout=5).status_code
+    except httpx.ConnectError:
+        return "refused"
+    except (httpx.ReadError, httpx.RemoteProtocolError):  # it was let in just as the socket was closed, or by one that never answers
+        return "refused" if time.monotonic() - began < 0.3 else "silence"
+
+
 def test_a_terminal_that_is_closed_takes_everything_along(up, alive) -> None:
     terminal, slave = pty.openpty()
     system = up(output=slave)
