@@ -122,7 +122,9 @@ def test_an_operator_with_a_token_needs_no_secret_of_ours(ops, running: Running,
 @pytest.mark.system
 def test_in_a_terminal_it_is_live_until_ctrl_c(running: Running) -> None:
     controller, terminal = pty.openpty()
-    command = [sys.executable, "-m", "backend.cli", "breakers", "--data", str(running.data)]
+    # Whoever runs these tests in the background ignores Ctrl-C, and so would whatever is started here.
+    heeding = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from backend.cli import main; main()"
+    command = [sys.executable, "-c", heeding, "breakers", "--data", str(running.data)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MOA_")} | {"TERM": "xterm", "COLUMNS": "200"}
     process = subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=subprocess.PIPE, env=environment)
     os.close(terminal)

@@ -106,7 +106,7 @@ async def test_a_provider_that_goes_down_is_left_alone_by_all_within_a_moment(st
 @pytest.mark.parametrize(
     "harm",
     [
-        "leader killed",
+        pytest.param("leader killed", marks=pytest.mark.long),
         pytest.param("leader frozen", marks=pytest.mark.long),
         pytest.param("valkey wiped", marks=pytest.mark.long),
         pytest.param("valkey restarted", marks=pytest.mark.long),
