@@ -377,6 +377,14 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         path="/v1/webhooks/{id}",
+        method="get",
+        name="getWebhook",
+        summary="One webhook with the state of its deliveries",
+        answers={200: _json("The webhook", "Webhook")},
+        **_WEBHOOKS,  # type: ignore[arg-type]
+    ),
+    Operation(
+        path="/v1/webhooks/{id}",
         method="delete",
         name="deleteWebhook",
         summary="Send nothing more",

@@ -1,4 +1,4 @@
-"""The HTTP side of webhooks, for operators: make, list, another secret, test, delete.
+"""The HTTP side of webhooks, for operators: make, list, look at, another secret, test, delete.
 
 In: requests with a token of scope `ops`. Out: JSON. A secret is in the answer that makes it and in no other.
 """
@@ -51,6 +51,7 @@ class WebhookEndpoints:
         return [
             Route(PATH, self.add, methods=["POST"]),
             Route(PATH, self.listing, methods=["GET"]),
+            Route(one, self.webhook, methods=["GET"]),
             Route(one, self.delete, methods=["DELETE"]),
             Route(one + "/secret", self.renew_secret, methods=["POST"]),
             Route(one + "/test", self.test, methods=["POST"]),
@@ -70,6 +71,15 @@ class WebhookEndpoints:
         counts = await self.keeping.counted()
         shown = [view(webhook, counts.get(webhook.id, (0, 0))) for webhook in await self.keeping.listed()]
         return json_answer(to_json({"webhooks": shown}))
+
+    async def webhook(self, request: Request) -> Response:
+        await self._operator(request)
+        webhook_id = _webhook_id(request)
+        counts = await self.keeping.counted()
+        found = next((webhook for webhook in await self.keeping.listed() if webhook.id == webhook_id), None)
+        if found is None:
+            raise Refused(Problem.NOT_FOUND)
+        return json_answer(to_json(view(found, counts.get(webhook_id, (0, 0)))))
 
     async def renew_secret(self, request: Request) -> Response:
         await self._operator(request)

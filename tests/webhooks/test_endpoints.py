@@ -68,10 +68,12 @@ async def test_a_webhook_is_made_listed_and_deleted_and_its_secret_is_shown_once
     )
     assert webhook["deliveries"] == {"pending": 0, "failed": 0, "failures_in_a_row": 0}
     assert (await ops.get("/v1/webhooks")).json() == {"webhooks": [webhook]}
+    assert (await ops.get(made.headers["location"])).json() == webhook
     deleted = await ops.delete(f"/v1/webhooks/{webhook['id']}")
     assert (deleted.status_code, deleted.content) == (204, b"")
     assert (await ops.get("/v1/webhooks")).json() == {"webhooks": []}
     assert (await ops.delete(f"/v1/webhooks/{webhook['id']}")).status_code == 404
+    assert (await ops.get(made.headers["location"])).status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -106,6 +108,7 @@ async def test_webhooks_are_for_operators_only(house: House, ops: httpx.AsyncCli
         for method, path in [
             ("POST", "/v1/webhooks"),
             ("GET", "/v1/webhooks"),
+            ("GET", one),
             ("DELETE", one),
             ("POST", one + "/secret"),
             ("POST", one + "/test"),
@@ -119,7 +122,7 @@ async def test_webhooks_are_for_operators_only(house: House, ops: httpx.AsyncCli
 @pytest.mark.parametrize("webhook_id", ["wh_1", "wh_00000000000000000000000000", "x" * 500, "%00"])
 async def test_a_webhook_that_is_not_there_is_not_found(ops: httpx.AsyncClient, webhook_id: str) -> None:
     one = f"/v1/webhooks/{webhook_id}"
-    for answer in (await ops.delete(one), await ops.post(one + "/secret"), await ops.post(one + "/test")):
+    for answer in (await ops.get(one), await ops.delete(one), await ops.post(one + "/secret"), await ops.post(one + "/test")):
         assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 
