@@ -217,7 +217,7 @@ OPERATIONS: tuple[Operation, ...] = (
         name="getRegistration",
         summary="One registration as it is now",
         tag="Registrations",
-        parameters=(_ID, _parameter("If-None-Match", "header", "An `ETag` that is known")),
+        parameters=(_ID, _parameter("If-None-Match", "header", "An `ETag` that is known, or `*`")),
         answers={
             200: _json("The registration", "Registration", {**FEED_POSITION, **ETAG}),
             304: Answer(description="Not changed", headers={**FEED_POSITION, **ETAG}),

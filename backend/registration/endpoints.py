@@ -116,7 +116,7 @@ class RegistrationEndpoints:
             raise Refused(Problem.NOT_FOUND)
         tag = etag(found, self.directory())
         headers = {**with_position(position), "ETag": tag, "Cache-Control": "private, no-cache"}
-        if tag in _tags(request.headers.get("if-none-match", "")):
+        if {tag, "*"} & _tags(request.headers.get("if-none-match", "")):
             return Response(status_code=304, headers=headers)
         return json_answer(to_json(registration_view(found, self.directory(), position)), headers=headers)
 
@@ -181,5 +181,5 @@ def _industry(request: Request) -> str | None:
 
 
 def _tags(header: str) -> set[str]:
-    """RFC 9110, 13.1.2: weak comparison."""
+    """RFC 9110, 13.1.2: weak comparison; `*` stands for whatever there is."""
     return {tag.strip().removeprefix("W/") for tag in header.split(",")}
