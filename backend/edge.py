@@ -57,7 +57,9 @@ class Edge:
         structlog.contextvars.bind_contextvars(request_id=of_request)
         if not self._is_welcome(headers):
             log.info("request.refused", path=scope["path"], code=Problem.ORIGIN_NOT_ALLOWED.value)
-            await refuse(problem_answer(Refused(Problem.ORIGIN_NOT_ALLOWED), of_request), scope, receive, _stamped(send, of_request))
+            answer = problem_answer(Refused(Problem.ORIGIN_NOT_ALLOWED), of_request)
+            answer.headers["Vary"] = "Origin"  # what is let in has it of CORSMiddleware
+            await refuse(answer, scope, receive, _stamped(send, of_request))
             return
         await self._guarded(scope, receive, _stamped(send, of_request), of_request)
 

@@ -106,6 +106,7 @@ async def test_who_may_not_and_hears_why(ask: Ask, origin: str) -> None:
     for path in ("/", "/fails", "/nowhere"):
         answer = await ask("GET", path, headers={"Origin": origin})
         assert (answer.status_code, answer.json()["code"]) == (403, "origin_not_allowed")
+        assert answer.headers["vary"] == "Origin", "with another, it is another answer"
         assert answer.json()["request_id"] == answer.headers["x-request-id"]
 
 

@@ -296,6 +296,8 @@ async def test_pages_that_may_call(house: House, anna: Client) -> None:
     for origin in ("https://app.example", house.url):
         answer = await anna.http.get(REGISTRATIONS, headers={"Origin": origin})
         assert answer.status_code == 200
+        nobody = await house.http.get(house.url + REGISTRATIONS, headers={"Origin": origin})
+        assert (nobody.status_code, nobody.headers["vary"], answer.headers["vary"]) == (401, "Origin", "Origin")
         async with connect(house.url.replace("http", "ws") + "/v1/events", origin=origin, proxy=None):  # type: ignore[arg-type]
             pass
     preflight = await house.http.options(
