@@ -30,6 +30,7 @@ BY_END = {"/oauth/2.0/token": "AU02", "/oauth/2.0/revoke": REVOKED}  # of provid
 Ends: TypeAlias = dict[tuple[str, str, bool], Counter[str]]
 
 
+@pytest.mark.long
 async def test_sums_equal_the_call_log_over_workers_that_stop_and_a_coordinator_that_is_killed() -> None:
     async with a_fleet(Topology(workers=2, settings=LEASE)) as fleet, a_stage(fleet) as stage:
         stage.ill = True

@@ -94,6 +94,7 @@ def test_a_second_one_is_refused_while_a_killed_ones_engines_are_taken_over(up, 
     assert alive(rest) == set()
 
 
+@pytest.mark.long
 def test_what_dies_is_started_again_and_said(up) -> None:
     system = up()
     url = system.ready()
@@ -140,6 +141,7 @@ def _outcome(url: str) -> object:
         return "refused" if time.monotonic() - began < 0.3 else "silence"
 
 
+@pytest.mark.long
 def test_a_terminal_that_is_closed_takes_everything_along(up, alive) -> None:
     terminal, slave = pty.openpty()
     system = up(output=slave)
@@ -153,6 +155,7 @@ def test_a_terminal_that_is_closed_takes_everything_along(up, alive) -> None:
     assert alive(processes) == set()
 
 
+@pytest.mark.long
 def test_engines_of_ones_own_are_used_and_none_is_embedded(up, database_url: str, valkey_url: str) -> None:
     system = up(MOA_DATABASE_URL=database_url, MOA_VALKEY_URL=valkey_url)
     url = system.ready()
