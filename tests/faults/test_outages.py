@@ -22,9 +22,8 @@ async def test_a_killed_valkey_costs_a_moment(stage: Stage) -> None:
     await stage.is_well()
 
 
-@pytest.mark.parametrize(
-    "seconds", [pytest.param(6, marks=pytest.mark.long), pytest.param(10, marks=pytest.mark.long), pytest.param(15, marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("seconds", [6, 10, 15])
 async def test_a_frozen_valkey_is_answered_for_and_survived(stage: Stage, seconds: float) -> None:
     stage.arrive(int(8 + seconds), every=0.6)
     await stage.until_accepted(3)
