@@ -172,7 +172,7 @@ class LeasedWorker(Worker):
         slots = min(self.max_jobs - len(self._runs), CLAIMED_AT_ONCE)
         until = self._clock.monotonic() + self._lease
         claims = await self._leases.claim(slots, woken=woken)
-        if self._drained_by is not None:
+        if self._drained_by is not None or self._clock.monotonic() >= until:  # we stop, or stood still: others may have them by now
             await self._leases.settle([(claimed.job_id, claims.owner, GIVEN_BACK) for claimed in claims.jobs])
             return False
         for claimed in claims.jobs:

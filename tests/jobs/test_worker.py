@@ -94,6 +94,21 @@ async def test_a_job_claimed_at_the_moment_of_stopping_is_given_back_at_once_and
     assert claimed.tries == 1
 
 
+async def test_a_job_claimed_for_a_worker_that_stood_still_is_left_to_whoever_has_it_by_then(jobs: Any, book: Book) -> None:
+    async with jobs.running(*functions(book)):
+        await asyncio.sleep(0.05)  # it waits to be woken by now
+        payload = serialize_job("quick", (), {}, None, 0, serializer=orjson.dumps)
+        with Blocking.from_url(jobs.url) as valkey:  # blocks the loop, as a freeze does
+            valkey.eval(lua("enqueue"), 2, queue_key(QueueName.INTERACTIVE), WAKE, 64, 60_000, "job", payload, 0)
+            time.sleep(0.35)  # noqa: ASYNC251  # longer than its lease
+            valkey.set("arq:in-progress:job", "somebody else")
+            valkey.zadd("arq:queue:interactive", {"job": (time.time() + 60) * 1000})
+        await asyncio.sleep(0.1)
+        assert book.started == []
+        assert await jobs.redis.get("arq:in-progress:job") == b"somebody else"
+        await jobs.redis.delete("arq:queue:interactive")
+
+
 async def test_a_job_that_waited_before_the_worker_came_runs(jobs: Any, book: Book) -> None:
     await jobs.enqueue("quick")
     await jobs.run_all(*functions(book))
