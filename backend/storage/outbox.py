@@ -199,6 +199,8 @@ class Relay:
         done = {
             user: offset for (user, offset), top in zip(appended.items(), tops, strict=True) if top is not None and top.offset >= offset
         }
+        if not done:
+            return
 
         async def delete(connection: Connection) -> None:
             await _NEED_NOT_LAST.run(connection)
