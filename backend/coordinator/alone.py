@@ -80,9 +80,12 @@ class Alone:
         if self._hearing is not None:
             self._ended.append(noticed)
 
-    def ask(self, circuit: Circuit) -> Decision | None:
-        """The probe of one circuit, or more time with it; None: it is not the time. The decision has no epoch."""
-        given = self._tell(circuit, ProbeAsked(_ME))
+    def ask(self, circuit: Circuit, *, wanted: bool = True) -> Decision | None:
+        """The probe of one circuit, or more time with it; None: it is not the time. The decision has no epoch.
+
+        `wanted`: whether somebody waits for this institution.
+        """
+        given = self._tell(circuit, ProbeAsked(_ME, wanted))
         return _without_epoch(decision_of(given.standing, self._now(), self._options)) if given and admitted(given, _ME) else None
 
     def release(self, circuit: Circuit) -> None:

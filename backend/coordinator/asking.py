@@ -20,7 +20,7 @@ class LocalProbes(Protocol):
     @property
     def decides(self) -> bool: ...
 
-    def ask(self, circuit: Circuit) -> Decision | None: ...
+    def ask(self, circuit: Circuit, *, wanted: bool = True) -> Decision | None: ...
 
     def release(self, circuit: Circuit) -> None: ...
 
@@ -36,16 +36,19 @@ class Asking:
         self._numbers = count(1)
         self._waiting: dict[int, asyncio.Future[Decision]] = {}
 
-    async def ask(self, circuit: Circuit) -> Decision | None:
-        """The decision that grants the probe, or more time with it; None: it is not ours. Raises `EngineUnavailable`."""
+    async def ask(self, circuit: Circuit, *, wanted: bool = True) -> Decision | None:
+        """The decision that grants the probe, or more time with it; None: it is not ours. Raises `EngineUnavailable`.
+
+        `wanted`: whether somebody waits for this institution.
+        """
         if self._alone.decides:
-            return self._alone.ask(circuit)
+            return self._alone.ask(circuit, wanted=wanted)
         number = next(self._numbers)
         answer: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
         try:
             async with asyncio.timeout(ANSWERED_WITHIN):
-                await self._stream.append(ProbeWanted(circuit=circuit, name=self._name, number=number))
+                await self._stream.append(ProbeWanted(circuit=circuit, name=self._name, number=number, wanted=wanted))
                 return await answer
         except TimeoutError:
             return None

@@ -64,6 +64,7 @@ class CallingNode:
             clock=self.clock,
             lease=self.options.probe_lease_ms / 1000,
             draw=random,
+            automatic=self.options.automatic,
         )
         self.following.on_change(probing.hear)
         self.alone.on_change(probing.hear)

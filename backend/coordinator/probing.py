@@ -29,10 +29,10 @@ log = structlog.get_logger()
 class ProbeAsking(Protocol):
     """The leading coordinator's word."""
 
-    async def ask(self, circuit: Circuit) -> Decision | None:
+    async def ask(self, circuit: Circuit, *, wanted: bool = True) -> Decision | None:
         """Asks for the probe, or for more time with it. The half-open decision that grants it; None: it is not ours.
 
-        Raises `EngineUnavailable`.
+        `wanted`: whether somebody waits for this institution. Raises `EngineUnavailable`.
         """
         ...
 
@@ -42,7 +42,11 @@ class ProbeAsking(Protocol):
 
 
 class Probed(Protocol):
-    """What a probe calls. Both raise `ProviderError`; the guard has noted by then how the call ended."""
+    """What a probe calls. Calls raise `ProviderError`; the guard has noted by then how the call ended."""
+
+    async def is_awaited(self, circuit: Circuit) -> bool:
+        """Whether anybody waits for this institution. Raises `EngineUnavailable`."""
+        ...
 
     async def ask_apis(self, circuit: Circuit, guard: Guard) -> None:
         """Whether it answers at all; no person's data are at stake."""
@@ -108,8 +112,12 @@ class Probing:
         clock: Clock,
         lease: float,
         draw: Callable[[], float],
+        automatic: bool = True,
     ) -> None:
-        """`state_of`: as this node knows it now. `lease`: seconds of a probe's lease. `draw`: random numbers in [0, 1)."""
+        """`state_of`: as this node knows it now. `lease`: seconds of a probe's lease. `draw`: random numbers in [0, 1).
+
+        `automatic`: whether a probe is wanted though nobody waits (`Options.automatic`); then nobody is asked who does.
+        """
         self._asking = asking
         self._probed = probed
         self._guards = guards
@@ -117,6 +125,7 @@ class Probing:
         self._clock = clock
         self._lease = lease
         self._draw = draw
+        self._automatic = automatic
         self._due: dict[Circuit, _Due] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -153,9 +162,10 @@ class Probing:
             await asyncio.sleep(ASKED_AGAIN * (0.5 + self._draw()))
 
     async def _ask(self, circuit: Circuit) -> None:
-        asked = self._clock.monotonic()
         with suppress(EngineUnavailable):
-            granted = await self._asking.ask(circuit)
+            wanted = self._automatic or await self._probed.is_awaited(circuit)
+            asked = self._clock.monotonic()
+            granted = await self._asking.ask(circuit, wanted=wanted)
             if granted is not None:
                 await self._probe(granted, _Lease(self._clock, self._lease, asked))
 

@@ -14,7 +14,7 @@ from backend.providers.calls import Scope
 from backend.providers.circuits import Circuit
 from backend.providers.transport import Guard
 from backend.registration.collecting import Collecting
-from backend.storage import registrations
+from backend.storage import awaiting, registrations
 from backend.storage.database import Database
 
 
@@ -53,6 +53,13 @@ class Probes:
             await self._institutions.ca.ask_token(guard)
         else:
             await self._institutions.provider(circuit.org_code, guard=guard).ask_apis(circuit.scope)
+
+    async def is_awaited(self, circuit: Circuit) -> bool:
+        """Whether anybody waits for this institution. Raises `EngineUnavailable`."""
+        async with self._database.reading() as connection:
+            if circuit.scope is Scope.CA:
+                return await awaiting.signature_awaited(connection)
+            return await awaiting.awaited(connection, circuit.org_code)
 
     async def make_waiting_call(self, circuit: Circuit, guard: Guard) -> bool:
         """Collects for whoever has waited longest for this provider. False: nobody does; for the CA the `sign` jobs wait by themselves."""

@@ -27,8 +27,8 @@ class Local:
     decides: bool = False
     released: list[Circuit] = field(default_factory=list)
 
-    def ask(self, circuit: Circuit) -> Decision | None:
-        return GRANTED
+    def ask(self, circuit: Circuit, *, wanted: bool = True) -> Decision | None:
+        return GRANTED if wanted else None
 
     def release(self, circuit: Circuit) -> None:
         self.released.append(circuit)
@@ -58,9 +58,19 @@ async def test_while_the_node_decides_alone_it_asks_itself() -> None:
     local = Local(decides=True)
     asking, stream = an_asker(local)
     assert await asking.ask(READ) == GRANTED
+    assert await asking.ask(READ, wanted=False) is None
     await asking.release(READ, 0)
     assert local.released == [READ]
     assert await stream.read(OLDEST, 0) == []
+
+
+async def test_whether_somebody_waits_is_said() -> None:
+    asking, stream = an_asker(Local())
+    asked = asyncio.create_task(asking.ask(READ, wanted=False))
+    [(_, entry)] = await stream.read(OLDEST, 1)
+    assert entry.word == ProbeWanted(circuit=READ, name="me", number=1, wanted=False)
+    asked.cancel()
+    await asyncio.wait({asked})
 
 
 async def test_what_is_given_back_is_said() -> None:

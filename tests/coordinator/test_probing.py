@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from backend.clock import SystemClock
 from backend.coordinator.arrivals import ProbeAsked, ProbeReleased
 from backend.coordinator.hearing import Hearing
@@ -53,12 +55,14 @@ class Bank:
 class Fleet:
     """The leader's rules, and a word that reaches every node at once."""
 
-    def __init__(self, bank: Bank) -> None:
+    def __init__(self, bank: Bank, options: Options = OPTIONS) -> None:
         self.clock = SystemClock()
-        self.hearing = Hearing(OPTIONS, [], now=self.now())
+        self.options = options
+        self.hearing = Hearing(options, [], now=self.now())
         self.bank = bank
         self.nodes: list[Node] = []
         self.waiting = 0  # people
+        self.asked: list[bool] = []  # whether somebody waited, as nodes said who asked
 
     def now(self) -> float:
         return self.clock.monotonic() * 1000
@@ -105,6 +109,7 @@ class Node:
             clock=fleet.clock,
             lease=OPTIONS.probe_lease_ms / 1000,
             draw=lambda: 0.0,
+            automatic=fleet.options.automatic,
         )
         self.released: list[int] = []
         self._reports = 0
@@ -120,8 +125,9 @@ class Node:
             report = Report(node=self.name, number=self._reports, calls=(ended,))
             self.fleet.said(self.fleet.hearing.heard(report, self.fleet.now(), lambda: 0.0))
 
-    async def ask(self, circuit: Circuit) -> Decision | None:
-        given = self.fleet.hearing.tell(circuit, ProbeAsked(self.name), self.fleet.now(), 0.0)
+    async def ask(self, circuit: Circuit, *, wanted: bool = True) -> Decision | None:
+        self.fleet.asked.append(wanted)
+        given = self.fleet.hearing.tell(circuit, ProbeAsked(self.name, wanted), self.fleet.now(), 0.0)
         self.fleet.said([given])
         return decision_of(given.standing, self.fleet.now(), OPTIONS) if admitted(given, self.name) else None
 
@@ -131,6 +137,9 @@ class Node:
 
     async def ask_apis(self, circuit: Circuit, guard: Guard) -> None:
         await guard.through(circuit.org_code, _call("CM01"), self._attempt)
+
+    async def is_awaited(self, circuit: Circuit) -> bool:
+        return self.fleet.waiting > 0
 
     async def make_waiting_call(self, circuit: Circuit, guard: Guard) -> bool:
         if self.fleet.waiting:
@@ -223,6 +232,19 @@ async def test_a_node_that_leaves_gives_its_probe_back() -> None:
         await node.probing.close()
         assert node.released
         assert fleet.state is CircuitState.OPEN  # free for the next, at once
+
+
+async def test_without_automatic_transition_nobody_probes_until_somebody_waits() -> None:
+    fleet = Fleet(Bank(well=True), replace(OPTIONS, automatic=False))
+    async with fleet.of("one", "two"):
+        fleet.opens()
+        await until(lambda: len(fleet.asked) >= 4)
+        assert (fleet.bank.calls, fleet.state) == ([], CircuitState.OPEN)
+        assert not any(fleet.asked)
+        fleet.waiting = 1
+        await until(lambda: fleet.state is CircuitState.CLOSED)
+    assert len(fleet.bank.calls) == 2
+    assert fleet.waiting == 0
 
 
 async def _said_nothing(_circuit: Circuit, _fence: int) -> None: ...
