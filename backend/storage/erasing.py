@@ -28,7 +28,7 @@ _END_LINKS = statement(
     """
 )
 # Items and consents go with their registrations and refreshes.
-_EVERYTHING = ("webhook_deliveries", "assets", "idempotency_keys", "refreshes", "registrations", "outbox", "users")
+_EVERYTHING = ("webhook_deliveries", "batch_refreshes", "assets", "idempotency_keys", "refreshes", "registrations", "outbox", "users")
 _ERASE = tuple(statement(f"DELETE FROM {table} WHERE user_id = :user_id") for table in _EVERYTHING)  # noqa: S608  # our own names
 _BEGUN = statement(
     """

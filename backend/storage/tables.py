@@ -12,7 +12,9 @@ from sqlalchemy import (
     Column,
     Date,
     DateTime,
+    Double,
     ForeignKeyConstraint,
+    Identity,
     Index,
     Integer,
     LargeBinary,
@@ -169,10 +171,15 @@ links = Table(
     # What each list reached in the last reading of this consent that came to its end, by API code; {}: read everything.
     Column("search_timestamps", JSONB, nullable=False, server_default=text("'{}'")),
     Column("notice_on", Date, nullable=True),  # the day (in Korea) on which its end is told of next; NULL: there is nothing to tell
+    Column("link_id", BigInteger, Identity(), nullable=False),  # its name in the batch: no person's, and short
+    # By the end of which day (in Korea) the batch is to have read it; long ago: as soon as may be.
+    Column("due_on", Date, nullable=False, server_default=text("'2000-01-01'")),
     # What the sweeper looks for.
     Index("links_notice_idx", "notice_on", postgresql_where=text("notice_on IS NOT NULL")),
     # Who is told of a provider's status.
     Index("links_linked_idx", "org_code", "user_id", postgresql_where=text("status = 'active'")),
+    # In which order the batch reads: the positions of its commands.
+    Index("links_due_idx", "org_code", "due_on", "link_id", postgresql_where=text("status = 'active'")),
 )
 
 # Links that their person ended, until the provider knows it. It outlives the link, and the user.
@@ -409,4 +416,107 @@ shared_feeds = Table(
     metadata,
     Column("name", Text, primary_key=True),  # longer than any `sub`
     Column("feed_offset", BigInteger, nullable=False),  # the last offset handed out
+)
+
+# --- the weekly batch (backend/storage/batch_*.py) ---------------------------------------------------------------------
+
+# One provider's rest of a week, as it was planned last.
+batch_plans = Table(
+    "batch_plans",
+    metadata,
+    Column("week", Date, primary_key=True),  # its Sunday
+    Column("org_code", String(10), primary_key=True),
+    Column("links", BigInteger, nullable=False),  # that remained
+    Column("calls_per_link", Integer, nullable=False),  # in thousandths
+    Column("gap", BigInteger, nullable=False),  # calls of its peak above the lowest that is possible
+    Column("impossible_on", Date, nullable=True),  # the first day by whose end not everything can be done; NULL: all can
+    Column("missing", BigInteger, nullable=False),  # links that are too many by then
+    Column("left_over", BigInteger, nullable=False),  # links that are left after the week
+    Column("forecast_error", Double, nullable=True),  # of the last weeks, as a share; NULL: there is no history
+    Column("planned_at", _MOMENT, nullable=False),
+)
+
+batch_days = Table(
+    "batch_days",
+    metadata,
+    Column("week", Date, primary_key=True),
+    Column("org_code", String(10), primary_key=True),
+    Column("day", Date, primary_key=True),  # in Korea
+    Column("links", BigInteger, nullable=False),  # to be begun on it from `planned_at` on
+    Column("batch_calls", BigInteger, nullable=False),
+    Column("user_calls", BigInteger, nullable=False),  # expected
+    Column("already", BigInteger, nullable=False),  # calls that the batch had made on it before the plan
+    Column("room", BigInteger, nullable=False),  # most calls that fit into its windows
+    Column("reason", String(16), nullable=False),  # `batch.plan.Reason`
+    Column("planned_at", _MOMENT, nullable=False),
+)
+
+# Windows that operators opened beside a provider's own, for rehearsals.
+batch_windows = Table(
+    "batch_windows",
+    metadata,
+    Column("org_code", String(10), primary_key=True),
+    Column("begins", _MOMENT, primary_key=True),
+    Column("ends", _MOMENT, nullable=False),
+    Column("asked_by", Text, nullable=False),
+    Column("asked_at", _MOMENT, nullable=False),
+)
+
+batch_pauses = Table(
+    "batch_pauses",
+    metadata,
+    Column("org_code", String(10), primary_key=True),  # "": all
+    Column("asked_by", Text, nullable=False),
+    Column("asked_at", _MOMENT, nullable=False),
+)
+
+# One minute of one provider. Its range of positions (due_on, link_id) begins behind `start` and ends with `limit`.
+batch_commands = Table(
+    "batch_commands",
+    metadata,
+    Column("org_code", String(10), primary_key=True),
+    Column("minute", _MOMENT, primary_key=True),  # when it begins
+    Column("week", Date, nullable=False),
+    Column("day", Date, nullable=False),  # whose plan it is part of
+    Column("start_due", Date, nullable=False),
+    Column("start_link", BigInteger, nullable=False),
+    Column("limit_due", Date, nullable=False),
+    Column("limit_link", BigInteger, nullable=False),
+    Column("size", Integer, nullable=False),  # links
+    Column("per_100ms", Integer, nullable=False),  # most links of a tenth of a second
+    Column("per_minute", Integer, nullable=False),  # most links that the provider takes in a minute
+    Column("state", String(16), nullable=False),  # waiting, running, ended
+    Column("run", Integer, nullable=False, server_default=text("0")),  # fencing token: how often it was begun
+    Column("at_due", Date, nullable=False),  # how far it is
+    Column("at_link", BigInteger, nullable=False),
+    Column("sent", Integer, nullable=False, server_default=text("0")),  # first calls begun
+    Column("recorded", Integer, nullable=False, server_default=text("0")),
+    Column("failed", Integer, nullable=False, server_default=text("0")),
+    Column("skipped", Integer, nullable=False, server_default=text("0")),  # their person refreshed them this week
+    Column("unknown", Integer, nullable=False, server_default=text("0")),  # attempts whose worker died
+    Column("beat_at", _MOMENT, nullable=True),  # its last checkpoint
+    Column("created_at", _MOMENT, nullable=False),
+    Column("ended_at", _MOMENT, nullable=True),
+    Index("batch_commands_open_idx", "org_code", "minute", postgresql_where=text("state <> 'ended'")),
+    Index("batch_commands_week_idx", "week", "org_code", "minute"),
+)
+
+# What became of each link in each week. Committed before the call is made: whoever finds `sent` of a worker that died knows no more.
+batch_refreshes = Table(
+    "batch_refreshes",
+    metadata,
+    _user_id(),
+    Column("org_code", String(10), primary_key=True),
+    Column("week", Date, primary_key=True),
+    Column("link_id", BigInteger, nullable=False),
+    Column("minute", _MOMENT, nullable=False),  # of the command that sent it last
+    Column("run", Integer, nullable=False),  # of that command
+    Column("attempt", SmallInteger, nullable=False),  # 1 is the first
+    Column("state", String(16), nullable=False),  # sent, recorded, failed, unknown, left (not again this week)
+    Column("error_code", String(64), nullable=True),
+    Column("sent_at", _MOMENT, nullable=False),
+    Column("ended_at", _MOMENT, nullable=True),
+    Index("batch_refreshes_sent_idx", "org_code", "minute", postgresql_where=text("state = 'sent'")),
+    Index("batch_refreshes_troubled_idx", "week", "org_code", "state", postgresql_where=text("state IN ('failed', 'unknown', 'left')")),
+    Index("batch_refreshes_week_idx", "week", postgresql_using="brin"),  # what is old goes
 )
