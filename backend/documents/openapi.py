@@ -284,7 +284,8 @@ OPERATIONS: tuple[Operation, ...] = (
         method="delete",
         name="forgetMe",
         summary="Erase everything of this user",
-        description="Rows and feed (another epoch) are gone; the providers are told to forget the tokens; the history of consents stays.",
+        description="Rows and feed (another epoch) are gone; the providers are told to forget the tokens; the history of consents stays. "
+        "What an operator did stays too, with their `sub`.",
         tag="Links",
         answers={202: Answer(description="Erased here; the providers are being told")},
     ),
