@@ -33,7 +33,7 @@ from backend.providers.sandbox.app import create_app as create_sandbox
 from backend.providers.sandbox.options import SandboxOptions
 from backend.services import run_coordinator
 from backend.settings import Settings
-from backend.storage.tables import metadata
+from backend.storage.schema import metadata
 from backend.workers import run_worker
 from tests.registration import client_fold
 from tests.storage.given import copied

@@ -12,7 +12,7 @@ from backend.clock import SystemClock
 from backend.errors import EngineUnavailable
 from backend.registration.forgetting import ErasureSweep, Forgetting
 from backend.storage.database import Database
-from backend.storage.tables import metadata
+from backend.storage.schema import metadata
 from tests.registration.house import BANK, CARD, EFIN, Client, House
 from tests.registration.test_refreshing import linked
 

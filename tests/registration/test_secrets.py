@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 
 from redis.asyncio import Redis
 
-from backend.storage.tables import metadata
+from backend.storage.schema import metadata
 from backend.storage.vault import Vault
 from tests.registration.house import ALL_SEVEN, BANK, BANK2, CARD, VAULT_KEYS, House, token
 

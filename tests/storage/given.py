@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import asyncpg
 from sqlalchemy import Table
 
+from backend.storage.schema import metadata
 from backend.storage.statements import Connection, Values, statement
-from backend.storage.tables import metadata
 
 EVERY_TABLE = ", ".join(table.name for table in metadata.sorted_tables)
 

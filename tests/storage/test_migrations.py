@@ -9,7 +9,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, text
 
 from backend.storage.migrations import migrate, open_engine
-from backend.storage.tables import metadata
+from backend.storage.schema import metadata
 
 COLUMNS = """
     SELECT table_name, column_name, ordinal_position, data_type, udt_name, is_nullable, column_default, character_maximum_length
@@ -51,7 +51,7 @@ async def test_two_migrations_at_once_do_the_work_once(empty_database_url: str) 
     await migrate(empty_database_url)
     engine = open_engine(empty_database_url)
     async with engine.connect() as connection:
-        assert list((await connection.execute(text("SELECT version_num FROM alembic_version"))).scalars()) == ["0009"]
+        assert list((await connection.execute(text("SELECT version_num FROM alembic_version"))).scalars()) == ["0010"]
         locks = await connection.execute(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"))
         assert locks.scalar_one() == 0, "the lock is given back"
     await engine.dispose()
@@ -60,7 +60,7 @@ async def test_two_migrations_at_once_do_the_work_once(empty_database_url: str) 
 def test_a_users_tables_lead_their_keys_with_the_user() -> None:
     of_nobody = {"consent_history", "webhooks"}  # append-only, outlives the user; the operators' own
     of_nobody |= {"circuit_modes", "operator_actions", "provider_statuses", "circuit_decisions"}  # about institutions
-    of_nobody.add("shared_feeds")
+    of_nobody |= {"shared_feeds", "alerts", "notices"}
     of_nobody |= {"batch_plans", "batch_days", "batch_windows", "batch_pauses", "batch_commands"}  # about institutions, too
     of_nobody |= {name for name in metadata.tables if name.startswith("traffic")}  # sums; digests of users, led by them
     assert {table.name for table in metadata.sorted_tables if next(iter(table.primary_key.columns)).name != "user_id"} == of_nobody

@@ -1,0 +1,9 @@
+"""The whole schema: `metadata` with every table of every file that has some."""
+
+from __future__ import annotations
+
+from backend.storage import alarm_tables, tables
+
+metadata = tables.metadata
+
+__all__ = ["alarm_tables", "metadata", "tables"]
