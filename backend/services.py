@@ -33,6 +33,7 @@ from backend.coordinator.options import Options, WindowKind
 from backend.coordinator.store import DecisionStore, ValkeyStore
 from backend.coordinator.stream import OLDEST, ValkeyStream
 from backend.coordinator.telling import StatusSweep
+from backend.coordinator.timing import ByFleetClock, FleetClock, TimedStore
 from backend.errors import EngineUnavailable
 from backend.identity import TokenVerifier
 from backend.jobs.queue import ValkeyQueue
@@ -237,7 +238,7 @@ def build_api(settings: Settings, clock: Clock | None = None) -> Api:
     budget = RateLimit(redis=foundation.valkey, per_minute=per_minute) if per_minute else None
     verifier = TokenVerifier(secret=secret, jwks_url=settings.jwks_url, clock=foundation.clock, budget=budget)
     keeping = Keeping(database=foundation.database, vault=vault, clock=foundation.clock)
-    mirrors = Mirrors(foundation.clock)
+    mirrors, fleets = Mirrors(foundation.clock), FleetClock(foundation.clock)
     hub = Hub(feed=foundation.feed, dial=dialer(foundation.valkey), sockets_per_user=settings.sockets_per_user)
     return Api(
         foundation=foundation,
@@ -271,7 +272,7 @@ def build_api(settings: Settings, clock: Clock | None = None) -> Api:
             erase_feed=foundation.feed.erase,
             traffic_key=_traffic_key(settings),
             afterwards=afterwards,
-            clock=foundation.clock,
+            clock=fleets,
         ),
         afterwards=afterwards,
         hub=hub,
@@ -283,7 +284,7 @@ def build_api(settings: Settings, clock: Clock | None = None) -> Api:
             dial=dialer(foundation.valkey),
             mirrors=mirrors,
             options=circuit_options(settings),
-            clock=foundation.clock,
+            clock=fleets,
         ),
     )
 
@@ -308,6 +309,7 @@ async def run_coordinator(settings: Settings) -> None:
     """One of any number of coordinators, until SIGTERM or SIGINT. The one that leads sweeps for the whole fleet."""
     configure_logs(settings, process="coordinator")
     foundation = found(settings, SystemClock())
+    fleets = FleetClock(foundation.clock)
     store = ValkeyStore(foundation.valkey)
     sweeps: list[Sweep] = [
         OpenWorkSweep(database=foundation.database, queue=foundation.queue),
@@ -318,7 +320,7 @@ async def run_coordinator(settings: Settings) -> None:
         OutboxSweep(relay=foundation.relay),
         IdempotencySweep(database=foundation.database),
         DeliverySweep(database=foundation.database),
-        TrafficSweep(database=foundation.database),
+        ByFleetClock(TrafficSweep(database=foundation.database), fleets),
         StatusSweep(
             database=foundation.database,
             relay=foundation.relay,
@@ -328,15 +330,20 @@ async def run_coordinator(settings: Settings) -> None:
         ),
     ]
 
-    recording = Recording(stream=ValkeyStream(foundation.valkey), database=foundation.database, clock=foundation.clock, oldest=OLDEST)
+    recording = Recording(stream=ValkeyStream(foundation.valkey), database=foundation.database, clock=fleets, oldest=OLDEST)
+
+    async def record() -> None:
+        await fleets.known.wait()  # which days are too old is not for one machine to say
+        await recording.run()
 
     async def duties(token: int) -> None:
-        chronicle = Chronicle(database=foundation.database, relay=foundation.relay, store=store, feed=OPERATORS)
-        deciding = _deciding(foundation, Chronicled(store, chronicle))
+        timed = TimedStore(store, fleets)
+        chronicle = Chronicle(database=foundation.database, relay=foundation.relay, store=timed, feed=OPERATORS)
+        deciding = _deciding(foundation, Chronicled(timed, chronicle))
         async with asyncio.TaskGroup() as group:
             group.create_task(Sweeper([*sweeps, chronicle], settings.sweep_seconds, clock=foundation.clock).run())
             group.create_task(deciding.reign(token))
-            group.create_task(recording.run())
+            group.create_task(record())
 
     leader = Leader(redis=foundation.valkey, clock=foundation.clock, lease=LEADER_LEASE)
     leading = asyncio.create_task(leader.run(duties))

@@ -21,6 +21,7 @@ from backend.clock import SystemClock
 from backend.coordinator.following import Following
 from backend.coordinator.node import following
 from backend.coordinator.stream import StreamedReports, ValkeyStream
+from backend.coordinator.timing import FleetClock
 from backend.errors import ProviderError, ProviderResting
 from backend.jobs.valkey import connect
 from backend.providers import outcomes
@@ -120,7 +121,7 @@ async def _together(stack: AsyncExitStack, valkey_url: str) -> Together:
     mirrors = Mirrors(CLOCK)
     noticing = await stack.enter_async_context(Noticing(StreamedReports(ValkeyStream(redis)), CLOCK))
     guard = CircuitGuard(mirrors=mirrors, notices=noticing, clock=CLOCK, slow_after=lambda _: 3.0)
-    ear = following(valkey=redis, dial=dialer(redis), mirrors=mirrors, options=OPTIONS, clock=CLOCK)
+    ear = following(valkey=redis, dial=dialer(redis), mirrors=mirrors, options=OPTIONS, clock=FleetClock(CLOCK))
     hearing = asyncio.create_task(ear.run())
     stack.callback(hearing.cancel)
     return Together(mirrors, guard, ear)

@@ -22,6 +22,7 @@ from backend.coordinator.options import Options
 from backend.coordinator.probing import Probed, Probing
 from backend.coordinator.store import ValkeyStore
 from backend.coordinator.stream import StreamedReports, ValkeyStream
+from backend.coordinator.timing import FleetClock, TimedStore
 from backend.providers.directory import Directory
 from backend.providers.guard import CircuitGuard, NodeCircuits, node_circuits
 from backend.providers.mirror import Mirrors
@@ -32,9 +33,12 @@ INFORMED_WITHIN = 2.0  # seconds that a process waits for the state of the circu
 Dial = Callable[[], Awaitable[Line]]
 
 
-def following(*, valkey: Redis, dial: Dial, mirrors: Mirrors, options: Options, clock: Clock, understudy: Alone | None = None) -> Following:
-    """Keeps `mirrors` as the fleet decided; all that a process needs that makes no calls."""
-    return Following(store=ValkeyStore(valkey), dial=dial, mirrors=mirrors, options=options, clock=clock, understudy=understudy)
+def following(
+    *, valkey: Redis, dial: Dial, mirrors: Mirrors, options: Options, clock: FleetClock, understudy: Alone | None = None
+) -> Following:
+    """Keeps `mirrors` as the fleet decided, and `clock` in time; all that a process needs that makes no calls."""
+    store = TimedStore(ValkeyStore(valkey), clock)
+    return Following(store=store, dial=dial, mirrors=mirrors, options=options, clock=clock, understudy=understudy)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,10 +90,10 @@ async def calling_node(
     directory: Callable[[], Directory], settings: Settings, options: Options, clock: Clock, *, valkey: Redis, dial: Dial
 ) -> AsyncIterator[CallingNode]:
     """Reports while the block runs. Give its guard to the clients, then let it be `running`."""
-    stream, mirrors = ValkeyStream(valkey), Mirrors(clock)
+    stream, mirrors, fleets = ValkeyStream(valkey), Mirrors(clock), FleetClock(clock)
     alone = Alone(mirrors=mirrors, options=options, clock=clock)
-    async with node_circuits(directory, settings, clock, reports=StreamedReports(stream), mirrors=mirrors, beside=alone) as circuits:
-        heard = following(valkey=valkey, dial=dial, mirrors=mirrors, options=options, clock=clock, understudy=alone)
+    async with node_circuits(directory, settings, fleets, reports=StreamedReports(stream), mirrors=mirrors, beside=alone) as circuits:
+        heard = following(valkey=valkey, dial=dial, mirrors=mirrors, options=options, clock=fleets, understudy=alone)
         asking = Asking(stream=stream, name=circuits.noticing.node, alone=alone)
         heard.on_admitted(asking.answered)
         yield CallingNode(circuits=circuits, following=heard, alone=alone, asking=asking, options=options, clock=clock)
