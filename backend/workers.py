@@ -31,6 +31,7 @@ from backend.registration.jobs import COLLECT, REFRESH, REVOKE, SIGN
 from backend.registration.linking import Linking
 from backend.registration.probes import Probes
 from backend.registration.refreshing import Refreshing
+from backend.registration.rereading import Rereading
 from backend.registration.signing import Patience, Signing
 from backend.registration.sweeping import OutboxSweep
 from backend.registration.unlinking import Unlinking
@@ -185,14 +186,10 @@ def hands_of(foundation: Foundation, clients: ProviderClients) -> Hands:
     refreshing = Refreshing(
         database=database,
         relay=foundation.relay,
-        linking=linking,
-        flights=flights,
-        unlinking=unlinking,
-        clients=clients,
+        rereading=Rereading(linking=linking, flights=flights, unlinking=unlinking, clients=clients, clock=clock, asset_secret=asset_secret),
         directory=foundation.directory,
         clock=clock,
         deadline=settings.provider_deadline,
         defer=timedelta(seconds=settings.defer_seconds),
-        asset_secret=asset_secret,
     )
     return Hands(signing=signing, collecting=collecting, refreshing=refreshing, unlinking=unlinking)

@@ -116,7 +116,7 @@ class Linking:
         found = papers.usable_grant()
         if found is None:
             return await self._asked(papers, client)
-        if found.tokens.access_expires_at - self._clock.now() < SPARE:
+        if self.is_about_to_end(found):
             return await self._refreshed(found, client)
         return found
 
@@ -128,16 +128,20 @@ class Linking:
         """None: there is no active link whose consent is still good."""
         async with self._database.reading() as connection:
             row = await links.held(connection, user_id, org_code)
-        if row is None or row["status"] != ACTIVE or row["consent_ends_on"] <= self._clock.now().astimezone(KST).date():
+        return None if row is None else self.held_in(row)
+
+    def held_in(self, row: Row) -> Held | None:
+        """A whole row of `links`, opened. None: it is not active, or its consent is no longer good."""
+        if row["status"] != ACTIVE or row["consent_ends_on"] <= self._clock.now().astimezone(KST).date():
             return None
-        return Held(self._opened(user_id, org_code, row), Timestamps(row["search_timestamps"]))
+        return Held(self._opened(row["user_id"], row["org_code"], row), Timestamps(row["search_timestamps"]))
 
     async def fit(self, user_id: str, org_code: str, held: Held, worn: Grant | None, client: ProviderClient) -> Grant:
         """A token of a held link to read with, committed if it is new. Call it in the link's flight. Raises like `grant`."""
         grant = held.grant
         if worn is not None:
             grant = await self._renewed(grant, worn, client)
-        elif grant.tokens.access_expires_at - self._clock.now() < SPARE:
+        elif self.is_about_to_end(grant):
             grant = await self._refreshed(grant, client)
         if grant.fresh:
             link = self.kept(user_id, org_code, grant)
@@ -145,6 +149,10 @@ class Linking:
                 await self.disown(user_id, org_code, grant)
                 raise ConsentRequired(org_code, "the link ended")
         return grant
+
+    def is_about_to_end(self, grant: Grant) -> bool:
+        """Whether its token is to be refreshed before it is used."""
+        return grant.tokens.access_expires_at - self._clock.now() < SPARE
 
     async def _renewed(self, known: Grant | None, worn: Grant, client: ProviderClient) -> Grant:
         if known is not None and known.tokens.access_token != worn.tokens.access_token:

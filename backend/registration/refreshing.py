@@ -1,8 +1,8 @@
 """One linked provider read again: what changed since the last reading that came to its end.
 
 In: (user, refresh, provider). Out: `asset.refreshed` when anything changed, and the last provider's end is `refresh.completed`. What was
-read is written when the reading has come to its end, with what each list reached, at once: an asset is never shown half read, and a
-provider with nothing new costs list calls only. One that rests is tried again for a few minutes; whatever else it does is how it ended.
+read (`rereading.py`) is written with the end, at once. A provider that rests is tried again for a few minutes; whatever else it does is how
+it ended.
 """
 
 from __future__ import annotations
@@ -13,29 +13,21 @@ from datetime import datetime, timedelta
 
 import structlog
 from msgspec import Struct
-from msgspec.structs import replace
 
 from backend.clock import Clock
-from backend.errors import ConsentRequired, ProviderError, ProviderRefused, ProviderResting, ProviderTimeout, Trouble
-from backend.events import Asset, AssetRefreshed, LinkFact, RefreshCompleted, RefreshItem, RefreshStatus
+from backend.errors import ProviderError, ProviderRefused, ProviderResting, ProviderTimeout, Trouble
+from backend.events import LinkFact, RefreshCompleted, RefreshItem, RefreshStatus
 from backend.jobs.queue import JobQueue, Postponed
-from backend.providers.contract import ApiType, CollectedAsset, Provider, Timestamps
+from backend.providers.contract import ApiType, Provider
 from backend.providers.directory import Directory
-from backend.providers.outcomes import token_is_worn
-from backend.registration.asset_ids import asset_of
-from backend.registration.collecting import ProviderClients
-from backend.registration.comparing import news
-from backend.registration.flights import SingleFlight
 from backend.registration.jobs import refresh_job
-from backend.registration.linking import Grant, Linking
 from backend.registration.refreshes import items_of, refresh_item
-from backend.registration.unlinking import Unlinking
-from backend.storage import assets, links, refreshes, users
+from backend.registration.rereading import Reading, Rereading, refreshed, unknown_of
+from backend.storage import links, refreshes, users
 from backend.storage.database import Database
 from backend.storage.outbox import Entry, Relay
 from backend.storage.statements import Connection, Row
 
-ASSETS_PER_FACT = 200  # an event is one message to a socket
 IDLE = timedelta(seconds=2)  # younger work is in somebody's hands
 MOST = 1000  # per sweep; the oldest first
 WAITED_FOR = timedelta(minutes=5)  # since a refresh began, for one that rests: longer is a delay that people are told of (section 7)
@@ -51,46 +43,30 @@ class Name(Struct, frozen=True):
     org_code: str
 
 
-class Reading(Struct, frozen=True):
-    """What a reading that came to its end has brought."""
-
-    grant: Grant
-    timestamps: Timestamps
-    assets: tuple[Asset, ...]  # that it has shown
-
-
 class Refreshing:
     """Runs `refresh` jobs. One per process, made in `services.py`.
 
     `deadline`: seconds for one provider as a whole; `defer`: until a resting provider that named no time is tried again.
     """
 
-    def __init__(  # noqa: PLR0913  # all by keyword; built once
+    def __init__(
         self,
         *,
         database: Database,
         relay: Relay,
-        linking: Linking,
-        flights: SingleFlight,
-        unlinking: Unlinking,
-        clients: ProviderClients,
+        rereading: Rereading,
         directory: Callable[[], Directory],
         clock: Clock,
         deadline: float,
         defer: timedelta,
-        asset_secret: bytes,
     ) -> None:
         self._database = database
         self._relay = relay
-        self._linking = linking
-        self._flights = flights
-        self._unlinking = unlinking
-        self._clients = clients
+        self._rereading = rereading
         self._directory = directory
         self._clock = clock
         self._deadline = deadline
         self._defer = defer
-        self._asset_secret = asset_secret
 
     async def refresh(self, user_id: str, refresh_id: str, org_code: str) -> None:
         """Brings this provider of this refresh to its end. Raises `Postponed` while it rests."""
@@ -108,7 +84,7 @@ class Refreshing:
     async def _refreshed(self, name: Name, provider: Provider, begun: datetime) -> None:
         try:
             async with asyncio.timeout(self._deadline):
-                reading = await self._read(name, provider)
+                reading = await self._rereading.read(name.user_id, provider, ApiType.USER_REFRESH)
         except ProviderResting as exc:
             await self._put_off(name, begun, exc)
         except ProviderError as exc:
@@ -135,41 +111,6 @@ class Refreshing:
         begun: datetime | None = row["created_at"] if row is not None and _is_open(row, name.org_code) else None
         return begun
 
-    async def _read(self, name: Name, provider: Provider) -> Reading:
-        worn: Grant | None = None
-        while True:
-            grant, timestamps = await self._granted(name, worn)
-            try:
-                return Reading(grant, timestamps, await self._assets(name, provider, grant, timestamps))
-            except ProviderError as exc:
-                if isinstance(exc, ConsentRequired):
-                    await self._unlinking.lost(name.user_id, name.org_code, grant, exc)
-                if worn is not None or not token_is_worn(exc):
-                    raise
-                worn = grant
-
-    async def _granted(self, name: Name, worn: Grant | None) -> tuple[Grant, Timestamps]:
-        user_id, org_code = name.user_id, name.org_code
-        async with await self._flights.begin(user_id, org_code):
-            held = await self._linking.held(user_id, org_code)
-            if held is None:
-                raise ConsentRequired(org_code, "no active link")
-            try:
-                grant = await self._linking.fit(user_id, org_code, held, worn, self._clients.provider(org_code, user_id))
-            except ConsentRequired as exc:
-                await self._unlinking.lost(user_id, org_code, held.grant, exc)
-                raise
-        return grant, held.timestamps
-
-    async def _assets(self, name: Name, provider: Provider, grant: Grant, timestamps: Timestamps) -> tuple[Asset, ...]:
-        """Every asset that was shown, as the last answer about it shows it."""
-        client, now = self._clients.provider(name.org_code, name.user_id), self._clock.now()
-        found: dict[tuple[str, str], CollectedAsset] = {}
-        async for answer in client.collect(grant.tokens.access_token, ApiType.USER_REFRESH, now, timestamps):
-            found.update(((asset.kind.value, asset.key), asset) for asset in answer)
-        as_of = self._clock.now()
-        return tuple(asset_of(self._asset_secret, name.user_id, provider, asset, as_of) for asset in found.values())
-
     async def _fail(self, name: Name, trouble: Trouble, reason: str) -> None:
         log.info("refresh.failed", refresh_id=name.refresh_id, org_code=name.org_code, trouble=trouble, reason=reason)
         await self._end(name, trouble)
@@ -193,7 +134,7 @@ class Refreshing:
             elif not kept:  # revoked, or consented to anew, while it was read
                 ending = _ending(name, items, Trouble.CONSENT_REQUIRED, None, now)
             else:
-                ending = _ending(name, items, None, await _new(connection, name, reading, now), now)
+                ending = _ending(name, items, None, await unknown_of(connection, name.user_id, reading, now), now)
             return await refreshes.end(connection, ending, now)
 
         if entries := await self._database.transaction(deed):
@@ -205,15 +146,6 @@ def _is_open(row: Row, org_code: str) -> bool:
     return any(item.org_code == org_code and item.status is RefreshStatus.REFRESHING for item in items_of(row))
 
 
-async def _new(connection: Connection, name: Name, reading: Reading, now: datetime) -> Reading:
-    """The reading without what was known before, and with what has gone."""
-    whole = reading.timestamps.told_whole
-    if not (reading.assets or whole):
-        return reading
-    stored = await assets.held(connection, name.user_id, name.org_code)
-    return replace(reading, assets=news(reading.assets, stored, whole, now))
-
-
 def _ending(
     name: Name, items: tuple[RefreshItem, ...], trouble: Trouble | None, reading: Reading | None, now: datetime
 ) -> refreshes.Ending:
@@ -222,7 +154,7 @@ def _ending(
     ended = tuple(refresh_item(each.org_code, status, trouble) if each.org_code == name.org_code else each for each in items)
     is_last = all(each.status is not RefreshStatus.REFRESHING for each in ended)
     changed = reading.assets if reading is not None else ()
-    told: list[LinkFact] = [AssetRefreshed(at=now, org_code=name.org_code, assets=part) for part in _parts(changed)]
+    told: list[LinkFact] = [*refreshed(name.org_code, changed, now)]
     if is_last:
         told.append(RefreshCompleted(at=now, refresh_id=name.refresh_id, providers=ended))
     return refreshes.Ending(
@@ -232,14 +164,10 @@ def _ending(
         status=status.value,
         error_code=trouble.value if trouble is not None else None,
         is_last=is_last,
-        read=(reading.grant.read(name.org_code, reading.timestamps),) if reading is not None else (),
+        read=(reading.read,) if reading is not None else (),
         assets=changed,
         events=[fact.event() for fact in told],
     )
-
-
-def _parts(assets: tuple[Asset, ...]) -> list[tuple[Asset, ...]]:
-    return [assets[start : start + ASSETS_PER_FACT] for start in range(0, len(assets), ASSETS_PER_FACT)]
 
 
 class OpenRefreshSweep:
