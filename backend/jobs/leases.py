@@ -1,4 +1,4 @@
-"""Claims by lease: one script each to claim, renew, settle and count workers, over arq's own keys.
+"""Claims by lease: one script each to claim, renew, retake, settle and count workers, over arq's own keys.
 
 A job's score in the queue is its visibility timeout, so a dead worker's jobs fall due by themselves: no reaper, no scan.
 Time is Valkey's inside the scripts. Here redis-py's errors pass; the worker waits them out.
@@ -21,6 +21,7 @@ from backend.jobs.queue import QueueName, lua, queue_key, wake_key
 from backend.jobs.valkey import engine_errors
 
 HORIZON = 1.0  # seconds after which a waiting worker looks at the queue although nothing woke it
+NOBODY = ""  # in the place of a holder
 OWNER_REMEMBERED = 60.0  # seconds, at least: a run that outlived its lease may still end itself while nobody else has claimed
 
 
@@ -119,6 +120,7 @@ class Leases:
         self._claims = 0
         self._claim = redis.register_script(lua("claim"))
         self._renew = redis.register_script(lua("renew"))
+        self._retake = redis.register_script(lua("retake"))
         self._settle = redis.register_script(lua("settle"))
 
     def is_ours(self, holder: str) -> bool:
@@ -166,6 +168,13 @@ class Leases:
             arguments += pair
         return _holders(await self._renew([self._keys[0], self._workers], arguments))
 
+    async def retake(self, forgotten: Sequence[tuple[Claimed, str]]) -> dict[str, str]:
+        """Claims these (job, owner) once more, of which Valkey knows nothing. Returns who holds each job that another claim took."""
+        arguments: list[Any] = [self._lease_ms, self._remembered_ms, expires_extra_ms]
+        for claimed, owner in forgotten:
+            arguments += claimed.job_id, owner, claimed.payload or b"", claimed.tries
+        return _holders(await self._retake(self._keys[:1], arguments))
+
     async def settle(self, ended: Sequence[tuple[str, str, Settlement]]) -> dict[str, str]:
         """Ends these (job id, owner, settlement). Returns who holds each job that another claim took: nothing was done to it."""
         arguments: list[str | int] = [expires_extra_ms]
@@ -184,5 +193,5 @@ def _ms(seconds: float) -> int:
 
 
 def _holders(reply: list[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Job id -> owner; "" when nobody holds the job."""
+    """Job id -> owner, or `NOBODY`."""
     return {job_id.decode(): holder.decode() for job_id, holder in reply}

@@ -28,6 +28,7 @@ from backend.jobs.leases import Claimed, Lease, Leases, Run
 from backend.jobs.nudging import Nudging
 from backend.jobs.outage import Outage
 from backend.jobs.queue import QueueName, queue_key
+from backend.jobs.renewing import Renewing
 from backend.jobs.valkey import VALKEY_AWAY
 
 CLAIMED_AT_ONCE = 32  # a burst is shared among the workers instead of going to the first one awake
@@ -92,6 +93,7 @@ class LeasedWorker(Worker):
             on_poisoned=on_poisoned,
         )
         self._runs: dict[str, Run] = {}
+        self._renewing = Renewing(leases=self._leases, lease=lease, clock=clock, runs=self._runs, let_go=self._take_away)
         self._ended: list[Run] = []  # waiting to be settled
         self._some_ended, self._some_settled = asyncio.Event(), asyncio.Event()
         self._free = asyncio.Event()  # set while there is a slot
@@ -120,7 +122,7 @@ class LeasedWorker(Worker):
         """What arq's own ways of running call."""
         log.info("worker.started", queue=self.queue_name, worker=self.worker_id)
         async with asyncio.TaskGroup() as group:
-            helpers = [group.create_task(helper) for helper in (self._renewing(), self._settling())]
+            helpers = [group.create_task(helper) for helper in (self._renewing.run(), self._settling())]
             try:
                 drained_by = await self._claiming()
                 await self._wait_until_idle(drained_by - self._clock.monotonic())
@@ -159,7 +161,7 @@ class LeasedWorker(Worker):
         while self._drained_by is None:
             try:
                 if outage.lasting:
-                    await self._renew()  # what we still hold is ours before it is anybody's
+                    await self._renewing.once()  # what we still hold is ours before it is anybody's
                 to_be_woken = await self._claim(woken=to_be_woken)
                 outage.over()
                 await self._free.wait()
@@ -205,32 +207,6 @@ class LeasedWorker(Worker):
         failpoints.reached(Failpoint.JOB_BEFORE_ACK)
         self._ended.append(run)
         self._some_ended.set()
-
-    async def _renewing(self) -> None:
-        outage = Outage("renewing")
-        while True:
-            try:
-                await self._renew()
-                outage.over()
-                await asyncio.sleep(self._lease / 3)
-            except VALKEY_AWAY as exc:
-                await outage.pause(exc)
-
-    async def _renew(self) -> None:
-        """Prolongs every lease by one script, and cancels the runs whose job another worker has claimed."""
-        until = self._clock.monotonic() + self._lease
-        held = [(run, run.lease.owner) for run in self._runs.values()]
-        holders = await self._leases.renew([(run.claimed.job_id, owner) for run, owner in held])
-        for run, owner in held:
-            if run.lease.owner != owner or run.settlement is not None:
-                continue  # claimed again by ourselves, or ended, while Valkey answered
-            holder = holders.get(run.claimed.job_id, owner)
-            if holder == owner or self._leases.is_ours(holder):
-                run.lease.owner, run.lease.until = holder, until
-            else:
-                log.warning("job.lease_lost", job_id=run.claimed.job_id)
-                run.lease.lost = True
-                self._take_away(run)
 
     async def _settling(self) -> None:
         """Settles what has ended: whatever ended during one round trip goes with the next."""

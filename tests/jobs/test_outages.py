@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis as Blocking
 
 from backend.engines import Engine, start_valkey
+from backend.jobs.leases import NOBODY, Leases
+from backend.jobs.queue import QueueName
 
 
 class Mortal:
@@ -115,28 +119,73 @@ async def test_a_frozen_valkey_is_waited_out(mortal: Mortal, own_jobs: Any) -> N
     assert sorted(started) == ["held", "next"]  # the lease had run out, and the worker went on with its own job
 
 
-async def test_a_valkey_that_forgot_everything_cancels_what_it_forgot_and_takes_new_jobs(jobs: Any) -> None:
-    cancelled = asyncio.Event()
+async def test_a_valkey_that_forgot_everything_is_told_again_who_has_which_job(jobs: Any) -> None:
     started: list[str] = []
+    release = asyncio.Event()
 
     async def work(ctx: dict[str, Any]) -> None:
         started.append(ctx["job_id"])
         if ctx["job_id"] == "old":
-            try:
-                await asyncio.Event().wait()
-            except asyncio.CancelledError:
-                cancelled.set()
-                raise
+            await release.wait()
 
     await jobs.enqueue(work.__qualname__, job_id="old")
-    async with jobs.running(work):
+    async with jobs.running(work), jobs.running(work):
         await jobs.until(lambda: started)
         await jobs.redis.flushall()
+        async with asyncio.timeout(2):
+            while not await jobs.redis.exists("arq:in-progress:old"):
+                await asyncio.sleep(0.002)
+        assert await jobs.enqueue(work.__qualname__, job_id="old") == 0  # as the sweeper asks for it
         await jobs.enqueue(work.__qualname__, job_id="new")
+        await asyncio.sleep(0.4)  # more than a lease
+        release.set()
         await jobs.emptied()
-        await asyncio.wait_for(cancelled.wait(), 2)
     assert started == ["old", "new"]
     assert await jobs.keys() == set()
+
+
+async def test_what_valkey_forgot_stays_with_whoever_claimed_it_meanwhile(jobs: Any) -> None:
+    forgotten, heir = (Leases(redis=jobs.redis, queue=QueueName.INTERACTIVE, lease=5) for _ in range(2))
+    await jobs.enqueue("work")
+    before = await forgotten.claim(1)
+    await jobs.redis.flushall()
+    assert await forgotten.renew([("job", before.owner)]) == {"job": NOBODY}
+    await jobs.enqueue("work")
+    owner = (await heir.claim(1)).owner
+    assert await forgotten.retake([(before.jobs[0], before.owner)]) == {"job": owner}
+    assert await heir.renew([("job", owner)]) == {}
+
+
+async def test_what_is_taken_anew_and_dies_then_is_claimed_with_its_tries_counted_on(jobs: Any) -> None:
+    dead = Leases(redis=jobs.redis, queue=QueueName.INTERACTIVE, lease=0.05)
+    heir = Leases(redis=jobs.redis, queue=QueueName.INTERACTIVE, lease=5)
+    await jobs.enqueue("work", name="value")
+    before = await dead.claim(1)
+    await jobs.redis.flushall()
+    assert await dead.retake([(before.jobs[0], before.owner)]) == {}
+    assert (await heir.claim(1)).jobs == ()  # not while the lease lasts
+    await asyncio.sleep(0.1)
+    [claimed] = (await heir.claim(1)).jobs
+    assert (claimed.payload, claimed.tries) == (before.jobs[0].payload, 2)
+
+
+async def test_a_job_that_others_ended_while_its_worker_stood_still_is_not_taken_anew(jobs: Any) -> None:
+    cancelled = asyncio.Event()
+
+    async def work(ctx: dict[str, Any]) -> None:
+        with Blocking.from_url(jobs.url) as valkey:  # blocks the loop, as a freeze does
+            time.sleep(0.35)  # noqa: ASYNC251  # longer than its lease
+            valkey.delete("arq:job:job", "arq:in-progress:job", "arq:retry:job", "arq:queue:interactive")
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    await jobs.enqueue(work.__qualname__)
+    async with jobs.running(work):
+        await asyncio.wait_for(cancelled.wait(), 2)
+        assert await jobs.keys() == set()
 
 
 async def test_a_job_that_comes_while_the_listener_reconnects_is_not_lost(jobs: Any) -> None:
