@@ -44,6 +44,7 @@ class Problem(StrEnum):
     ORIGIN_NOT_ALLOWED = "origin_not_allowed"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
+    BODY_TOO_SLOW = "body_too_slow"
     IDEMPOTENCY_CONFLICT = "idempotency_conflict"
     NOTHING_TO_RETRY = "nothing_to_retry"
     NOTHING_TO_CANCEL = "nothing_to_cancel"
@@ -78,6 +79,7 @@ PROBLEMS: dict[Problem, ProblemKind] = {
     Problem.ORIGIN_NOT_ALLOWED: ProblemKind(403, "Origin not allowed", "Add the origin to MOA_ALLOWED_ORIGINS if it is yours."),
     Problem.NOT_FOUND: ProblemKind(404, "Not found", "There is nothing at this address for this user."),
     Problem.METHOD_NOT_ALLOWED: ProblemKind(405, "Method not allowed", "Use one of the methods named in `Allow`."),
+    Problem.BODY_TOO_SLOW: ProblemKind(408, "Body too slow", "Send the whole body within five seconds.", retry_after=1),
     Problem.IDEMPOTENCY_CONFLICT: ProblemKind(
         409, "Idempotency conflict", "This Idempotency-Key was used with another body in the last 24 hours; use a new one."
     ),

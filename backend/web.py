@@ -5,6 +5,7 @@ In: a Starlette request. Out: typed values, or `Refused` with every fault that w
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import re
@@ -18,6 +19,7 @@ from starlette.responses import Response
 from backend.errors import PROBLEMS, Problem, Refused
 from backend.events import Position, to_json
 
+BODY_SECONDS = 5.0  # for a whole body to come; less than an answer may take
 REQUEST_ID = "request_id"  # in `request.state`
 FEED_POSITION = "X-Feed-Position"
 
@@ -56,6 +58,8 @@ def problem_answer(refused: Refused, of_request: str) -> Response:
     headers = {"Retry-After": str(refused.retry_after)} if refused.retry_after is not None else {}
     if kind.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
+    if kind.status == 408:
+        headers["Connection"] = "close"  # what is still on its way belongs to no request (RFC 9110, 15.5.9)
     return Response(to_json(document), kind.status, headers, media_type="application/problem+json")
 
 
@@ -77,10 +81,14 @@ async def _body(request: Request, limit: int) -> bytes:
     if (int_or_none(request.headers.get("content-length")) or 0) > limit:
         raise Refused(Problem.BODY_TOO_LARGE, f"Send at most {limit} bytes.")
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise Refused(Problem.BODY_TOO_LARGE, f"Send at most {limit} bytes.")
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit:
+                    raise Refused(Problem.BODY_TOO_LARGE, f"Send at most {limit} bytes.")
+    except TimeoutError:
+        raise Refused(Problem.BODY_TOO_SLOW) from None
     return bytes(body)
 
 

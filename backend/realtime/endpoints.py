@@ -30,9 +30,11 @@ from backend.realtime.merging import Entry
 from backend.realtime.protocol import CloseCode
 from backend.realtime.sockets import Socket
 from backend.realtime.streams import EventStream
+from backend.realtime.tallies import Transport
 
 LONGEST_WAIT = 30.0  # seconds
 
+_REFUSES = re.compile(r";q=0(\.0{0,3})?(;|$)")
 _POSITION = re.compile(r"([A-Za-z0-9_-]{1,64}):([0-9]{1,15})")
 _HEADERS = {"Cache-Control": "no-store", "Vary": "Accept, Authorization"}
 
@@ -71,9 +73,9 @@ def _routes(deps: RealtimeDeps, audience: Audience) -> list[BaseRoute]:
 
 
 def wants_stream(request: HTTPConnection) -> bool:
-    """Whether the client asks for SSE."""
-    ranges = request.headers.get("accept", "").lower().split(",")
-    return any(media.partition(";")[0].strip() == "text/event-stream" for media in ranges)
+    """Whether the client asks for SSE. A weight of 0 says that it does not (RFC 9110, 12.4.2)."""
+    ranges = request.headers.get("accept", "").lower().replace(" ", "").split(",")
+    return any(kind == "text/event-stream" and not _REFUSES.search(f";{how}") for kind, _, how in (each.partition(";") for each in ranges))
 
 
 def position_asked(request: HTTPConnection) -> Position | None:
@@ -112,7 +114,7 @@ async def sse(request: Request, deps: RealtimeDeps, audience: Audience, identity
         raise Refused(Problem.RATE_LIMITED, "This user has too many open streams and sockets.")
     mailbox = Mailbox()
     try:
-        deps.hub.enrol(mailbox)
+        deps.hub.enrol(mailbox, Transport.SSE)
         missed = await deps.hub.attach(audience.feed(identity), mailbox, since)
     except BaseException:
         deps.hub.withdraw(mailbox)
@@ -139,7 +141,7 @@ async def poll(request: Request, deps: RealtimeDeps, user_id: str) -> Response:
         return _polled(await deps.feed.read(user_id, since), leaving=deps.hub.draining)
     mailbox = Mailbox()
     try:
-        deps.hub.enrol(mailbox)
+        deps.hub.enrol(mailbox, Transport.POLL)
         missed = await deps.hub.attach(user_id, mailbox, since)
         if not missed.entries and missed.recovered:
             with own_wait(request):

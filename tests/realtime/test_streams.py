@@ -148,8 +148,9 @@ async def test_without_valkey_a_stream_is_refused_before_it_begins(api_with: Cal
 async def test_an_accept_list_counts_and_anything_else_polls(api: Api) -> None:
     async with stream(api, Accept="text/html, text/event-stream;q=0.9") as listening:
         await listening.position()
-    async with api.http(Accept="*/*") as client:
-        assert (await client.get("/v1/events")).headers["content-type"] == "application/json"
+    for accept in ("*/*", "text/event-stream;q=0", "application/json, text/event-stream; q=0.000"):
+        async with api.http(Accept=accept) as client:
+            assert (await client.get("/v1/events")).headers["content-type"] == "application/json"
 
 
 def test_an_event_of_unknown_shape_is_a_message() -> None:

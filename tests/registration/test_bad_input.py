@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from backend import web
 from backend.errors import PROBLEMS, Problem
 from tests.registration.house import BANK, BANK2, CARD, SECRET, Client, House, token
 
@@ -122,6 +124,19 @@ async def test_a_body_that_is_too_large_whether_it_says_so_or_not(anna: Client) 
 
     is_problem(await post(anna, large), 413, "body_too_large")
     is_problem(await post(anna, in_chunks()), 413, "body_too_large")
+
+
+async def test_a_body_that_does_not_come_to_its_end(anna: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "BODY_SECONDS", 0.2)
+
+    lines = [f"POST {REGISTRATIONS} HTTP/1.1", "Host: moa", f"Authorization: {anna.http.headers['authorization']}"]
+    lines += ["Content-Type: application/json", "Content-Length: 100", "", '{"providers":']
+    reader, writer = await asyncio.open_connection(anna.http.base_url.host, anna.http.base_url.port)
+    writer.write("\r\n".join(lines).encode())
+    status, _, body = (await asyncio.wait_for(reader.read(), 5)).partition(b"\r\n")  # to the end: the connection is closed
+    writer.close()
+    assert status == b"HTTP/1.1 408 Request Timeout"
+    assert b'"code":"body_too_slow"' in body
 
 
 @pytest.mark.parametrize("media_type", ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/jsonx"])
