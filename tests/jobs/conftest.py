@@ -17,6 +17,7 @@ from backend.clock import SystemClock
 from backend.jobs.queue import Job, QueueName, ValkeyQueue
 from backend.jobs.valkey import connect
 from backend.jobs.worker import LeasedWorker
+from tests.jobs.book import Book
 
 LEASE = 0.3
 
@@ -76,3 +77,8 @@ async def jobs(valkey_url: str) -> AsyncIterator[Jobs]:
     here = Jobs(valkey_url)
     yield here
     await here.redis.aclose()
+
+
+@pytest.fixture
+def book() -> Book:
+    return Book()

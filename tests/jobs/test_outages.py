@@ -14,8 +14,6 @@ import pytest
 from redis import Redis as Blocking
 
 from backend.engines import Engine, start_valkey
-from backend.jobs.leases import NOBODY, Leases
-from backend.jobs.queue import QueueName
 
 
 class Mortal:
@@ -142,31 +140,6 @@ async def test_a_valkey_that_forgot_everything_is_told_again_who_has_which_job(j
         await jobs.emptied()
     assert started == ["old", "new"]
     assert await jobs.keys() == set()
-
-
-async def test_what_valkey_forgot_stays_with_whoever_claimed_it_meanwhile(jobs: Any) -> None:
-    forgotten, heir = (Leases(redis=jobs.redis, queue=QueueName.INTERACTIVE, lease=5) for _ in range(2))
-    await jobs.enqueue("work")
-    before = await forgotten.claim(1)
-    await jobs.redis.flushall()
-    assert await forgotten.renew([("job", before.owner)]) == {"job": NOBODY}
-    await jobs.enqueue("work")
-    owner = (await heir.claim(1)).owner
-    assert await forgotten.retake([(before.jobs[0], before.owner)]) == {"job": owner}
-    assert await heir.renew([("job", owner)]) == {}
-
-
-async def test_what_is_taken_anew_and_dies_then_is_claimed_with_its_tries_counted_on(jobs: Any) -> None:
-    dead = Leases(redis=jobs.redis, queue=QueueName.INTERACTIVE, lease=0.05)
-    heir = Leases(redis=jobs.redis, queue=QueueName.INTERACTIVE, lease=5)
-    await jobs.enqueue("work", name="value")
-    before = await dead.claim(1)
-    await jobs.redis.flushall()
-    assert await dead.retake([(before.jobs[0], before.owner)]) == {}
-    assert (await heir.claim(1)).jobs == ()  # not while the lease lasts
-    await asyncio.sleep(0.1)
-    [claimed] = (await heir.claim(1)).jobs
-    assert (claimed.payload, claimed.tries) == (before.jobs[0].payload, 2)
 
 
 async def test_a_job_that_others_ended_while_its_worker_stood_still_is_not_taken_anew(jobs: Any) -> None:
