@@ -20,12 +20,14 @@ import structlog
 
 from backend.errors import EngineUnavailable, Problem, Refused
 from backend.events import Position
+from backend.metrics import Metric, Sample, Samples
 from backend.realtime import merging
 from backend.realtime.channels import Dial, Heard, Line
 from backend.realtime.feed import FeedReader, Slice, channel
 from backend.realtime.mailbox import Mailbox
 from backend.realtime.merging import News, Nothing, ReadLog, following
 from backend.realtime.protocol import CloseCode
+from backend.realtime.tallies import Tallies, Transport
 
 CHECK_SECONDS = 1.0  # a last message that was lost is repaired within this time
 SILENCE_ROUNDS = 5  # so many checks without a word from the line, although it was pinged: it is dead
@@ -85,7 +87,8 @@ class Hub:
         self._sleep = sleep
         self._rooms: dict[str, Room] = {}  # by channel
         self._places: dict[Mailbox, tuple[Room, Listener]] = {}
-        self._open: dict[Mailbox, None] = {}  # in the order in which they came
+        self._open: dict[Mailbox, Transport] = {}  # in the order in which they came
+        self._tallies = Tallies()
         self._sockets: Counter[Hashable] = Counter()
         self._line: Line | None = None
         self._quiet_rounds = 0
@@ -125,18 +128,29 @@ class Hub:
             return room.cursor
         return await self._feed.position(user_id)
 
+    def measured(self) -> Samples:
+        """Of this process."""
+        connected = Counter(self._open.values())
+        yield from (Sample(Metric.SOCKETS, (transport,), connected[transport]) for transport in Transport)
+        yield Sample(Metric.FEEDS_HEARD, (), sum(bool(room.listeners) for room in self._rooms.values()))
+        yield Sample(Metric.FEED_LINE, (), self._line is not None)
+        yield from self._tallies.measured()
+
     # --- clients ------------------------------------------------------------------------------------------------------
 
-    def enrol(self, mailbox: Mailbox) -> None:
+    def enrol(self, mailbox: Mailbox, transport: Transport) -> None:
         """Makes a client known, so that a drain reaches it. Raises `Refused` while draining."""
         if self._draining:
             raise Refused(Problem.SHUTTING_DOWN)
-        self._open[mailbox] = None
+        self._open[mailbox] = transport
+        self._tallies.came(transport)
 
-    def withdraw(self, mailbox: Mailbox) -> None:
-        """The client is gone, and has been told what there was to tell."""
+    def withdraw(self, mailbox: Mailbox, *, by_itself: bool = False) -> None:
+        """The client is gone, and has been told what there was to tell. `by_itself`: it went before it was closed."""
         self.detach(mailbox)
-        self._open.pop(mailbox, None)
+        transport = self._open.pop(mailbox, None)
+        if transport is not None:
+            self._tallies.left(transport, None if by_itself else mailbox.closing)
         if self._draining and not self._open:
             self._deserted.set()
 
@@ -167,6 +181,8 @@ class Hub:
         finally:
             room.attaching -= 1
         self._join(room, Listener(mailbox, missed.position), more=missed.more)
+        if since is not None and mailbox in self._open:
+            self._tallies.resumed(self._open[mailbox], recovered=missed.recovered)
         return missed
 
     def detach(self, mailbox: Mailbox) -> None:
@@ -259,6 +275,7 @@ class Hub:
         """Live batches are left aside until the log has been read to its end."""
         room.behind = True
         if room.repair is None:
+            self._tallies.repaired()
             room.repair = asyncio.create_task(self._repair(room))
 
     async def _repair(self, room: Room) -> None:

@@ -25,6 +25,7 @@ from backend.realtime.hub import Hub
 from backend.realtime.mailbox import Item, Lost, Mailbox
 from backend.realtime.protocol import CloseCode
 from backend.realtime.session import Action, Attach, Close, Detach, Rejection, Send, Session, Verified, Verify
+from backend.realtime.tallies import Transport
 
 FLUSH_SECONDS = 2.0  # what waits at a close may still be written for so long
 GOODBYE_SECONDS = 30.0  # a slow client that reads on within this time learns why it was closed
@@ -54,20 +55,21 @@ class Socket:
         self._identity: Identity | None = None  # None: not connected yet
         self._timer: asyncio.TimerHandle | None = None
         self._patience: asyncio.Timeout | None = None
+        self._gone = False  # whether the client went before we closed
 
     async def run(self) -> None:
         """From the handshake to the end."""
         offered = self._websocket.scope.get("subprotocols", [])
         await self._websocket.accept(subprotocol=protocol.SUBPROTOCOL if protocol.SUBPROTOCOL in offered else None)
         try:
-            self._hub.enrol(self._mailbox)
+            self._hub.enrol(self._mailbox, Transport.WEBSOCKET)
         except Refused:
             self._mailbox.close(CloseCode.SHUTDOWN)
         try:
             await self._converse()
             await self._say_goodbye()
         finally:
-            self._hub.withdraw(self._mailbox)
+            self._hub.withdraw(self._mailbox, by_itself=self._gone)
 
     async def _converse(self) -> None:
         self._set_timer()
@@ -90,6 +92,7 @@ class Socket:
             while self._mailbox.closing is None:
                 message = await self._websocket.receive()
                 if message["type"] == "websocket.disconnect":
+                    self._gone = self._mailbox.closing is None
                     break
                 frame = message.get("text")
                 await self._carry_out(self._session.received(message.get("bytes", b"") if frame is None else frame))

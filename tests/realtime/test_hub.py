@@ -14,6 +14,7 @@ from backend.realtime.feed import MOST_EVENTS, SLICE_BYTES, FeedReader
 from backend.realtime.hub import Hub
 from backend.realtime.mailbox import Mailbox
 from backend.realtime.protocol import CloseCode
+from backend.realtime.tallies import Transport
 from tests.realtime.given import until
 from tests.realtime.listening import ANNA, Client, World, entries, settle
 
@@ -198,13 +199,13 @@ async def test_a_drain_closes_in_slices(world: World) -> None:
 
     hub = Hub(feed=world.feed, dial=world.exchange.dial, sleep=sleep)
     for mailbox in mailboxes:
-        hub.enrol(mailbox)
+        hub.enrol(mailbox, Transport.WEBSOCKET)
     draining = asyncio.create_task(hub.drain(0.5))
     await settle()
     assert pauses == [(0.1, 2), (0.1, 4), (0.1, 6), (0.1, 8)]
     assert {mailbox.closing for mailbox in mailboxes} == {CloseCode.SHUTDOWN}
     with pytest.raises(Refused):
-        hub.enrol(Mailbox())
+        hub.enrol(Mailbox(), Transport.WEBSOCKET)
     for mailbox in mailboxes:
         assert not draining.done(), "a goodbye is not written yet"
         hub.withdraw(mailbox)
@@ -215,14 +216,14 @@ async def test_a_drain_does_not_wait_for_ever(world: World, monkeypatch: pytest.
     await world.hub.drain(0)  # nobody is there
     monkeypatch.setattr(hub_module, "GOODBYE_SECONDS", 0.01)
     other = Hub(feed=world.feed, dial=world.exchange.dial)
-    other.enrol(Mailbox())
+    other.enrol(Mailbox(), Transport.WEBSOCKET)
     async with asyncio.timeout(1):
         await other.drain(0)
 
 
 async def test_nothing_stays_of_who_has_gone(world: World) -> None:
     one = Client(world.hub)
-    world.hub.enrol(one.mailbox)
+    world.hub.enrol(one.mailbox, Transport.WEBSOCKET)
     await one.attach()
     world.hub.withdraw(one.mailbox)
     assert (world.hub._open, world.hub._places) == ({}, {})
