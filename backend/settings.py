@@ -124,6 +124,26 @@ class Settings(BaseSettings):
     job_lease: float = Field(default=5.0, gt=0.5, description="a job whose worker is silent for so long goes to another")
     sweep_seconds: float = Field(default=1.0, gt=0, description="interval in which lost work is looked for")
 
+    # The weekly batch
+    batch_automatic: bool = Field(default=True, description="false: links are refreshed only when an operator says so (`moa batch run`)")
+    batch_calls_per_second: float = Field(
+        default=500.0, gt=0, description="calls that a provider takes of the whole fleet where the directory names no number"
+    )
+    batch_skips_refreshed: bool = Field(default=True, description="a link that its person refreshed this week is left alone")
+    batch_min_age_days: int = Field(default=0, ge=0, le=6, description="a link that was read so lately is passed over; 0: none is")
+    batch_max_age_days: int = Field(
+        default=0, ge=0, le=7, description="a link is due so many days after it was read, if its week ends later; 0: the week alone"
+    )
+    batch_attempts: int = Field(default=3, ge=1, le=100, description="attempts of one link in one week while they fail")
+    batch_unknown: Literal["repeat", "leave"] = Field(
+        default="repeat", description="an attempt whose worker died: once more, or not before next week"
+    )
+    batch_in_flight: int = Field(default=500, ge=1, le=10_000, description="links that one batch worker reads at once")
+    batch_niceness: int = Field(default=10, ge=0, le=19, description="by how much batch workers leave the CPU to others")
+    batch_days_said: str = Field(
+        default="", description="what days are, comma-separated, whatever the calendar knows: `2026-06-03=holiday`, `no_trading`, `working`"
+    )
+
     # Webhooks
     webhook_deadline: float = Field(default=15.0, gt=0, le=60, description="total time of one attempt to deliver to a webhook")
     webhook_addresses: Literal["auto", "public", "loopback", "any"] = Field(
