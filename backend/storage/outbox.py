@@ -132,6 +132,9 @@ class Relay:
         self._published = published
         self._done: dict[str, int] = {}  # user -> highest offset that the feed has; bounded by the users of one flush
         self._flushing: asyncio.Task[None] | None = None
+        self._alone = asyncio.Lock()
+        self.appended = 0  # events that feeds took from this process
+        self.gaps = 0  # times that one missed what lay before
 
     async def push(self, user_id: str, entries: Sequence[Entry]) -> None:
         """Appends what was just committed. Never raises: what does not succeed now stays in the outbox for the sweep."""
@@ -191,7 +194,12 @@ class Relay:
         """Deletes what the feeds have. A lost delete costs a repeated append, which the feed ignores, so it need not be durable.
 
         What a feed no longer has, since Valkey was wiped after the append, stays for the sweep: a reader may have opened the new one since.
+        Returns when a flush that was under way has ended, too.
         """
+        async with self._alone:
+            await self._flush()
+
+    async def _flush(self) -> None:
         appended, self._done = self._done, {}
         if not appended:
             return
