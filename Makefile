@@ -28,7 +28,7 @@ demo:  ## everything, until Ctrl-C: engines, sandbox, API, workers, coordinator 
 
 test:  ## the test suite against real engines; needs nothing running
 	$(BOOTSTRAP) requirements-dev.lock
-	@exec $(BIN)/python -m pytest -m "not long" $(ARGS)
+	@exec $(BIN)/python -m pytest -m "not long" -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 check:  ## format, lint, types, import contracts, audit of the dependencies
 	$(BOOTSTRAP) requirements-dev.lock
