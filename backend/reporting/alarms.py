@@ -31,7 +31,7 @@ class AlertKind(StrEnum):
     BAD_NODE = "bad_node"  # key node:<node>; facts: node, org_codes (where its calls fail and the others' do not)
     LOST_WORK = "lost_work"  # key lost:<sweep>; facts: sweep, found (jobs that were missing and were asked for again)
     QUEUE_OLD = "queue_old"  # key queue:<queue>; facts: queue, seconds (that its oldest job is late), limit
-    CERTIFICATE = "certificate"  # key certificate:<file name>; facts: file, ends_at (RFC 3339), days
+    CERTIFICATE = "certificate"  # key certificate:<org_code>, to which we show it; facts: org_code, ends_at (RFC 3339), days
 
 
 class Alerts:
