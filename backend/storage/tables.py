@@ -434,7 +434,6 @@ batch_plans = Table(
     Column("left_over", BigInteger, nullable=False),  # links that are left after the week
     Column("forecast_error", Double, nullable=True),  # of the last weeks, as a share; NULL: there is no history
     Column("planned_at", _MOMENT, nullable=False),
-    Column("taken", BigInteger, nullable=False, server_default=text("0")),  # links that commands of that day had taken before the plan
     Column("is_stale", Boolean, nullable=False, server_default=text("false")),  # whether it is to be made again at once
 )
 
@@ -463,7 +462,6 @@ batch_windows = Table(
     Column("asked_by", Text, nullable=False),
     Column("asked_at", _MOMENT, nullable=False),
     Column("links", BigInteger, nullable=True),  # that were due at `counted_at`; NULL: they are not counted yet
-    Column("taken", BigInteger, nullable=False, server_default=text("0")),  # links that commands of that day had taken before
     Column("counted_at", _MOMENT, nullable=True),
 )
 
