@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
 
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -25,6 +24,7 @@ from backend.demo import Mint, token_routes
 from backend.edge import Edge, InTime, on_http_exception, on_refused
 from backend.errors import Refused
 from backend.events import to_json
+from backend.exposing import endpoint as metrics_endpoint
 from backend.logs import configure_logs
 from backend.realtime.endpoints import RealtimeDeps
 from backend.realtime.endpoints import routes as realtime_routes
@@ -32,6 +32,7 @@ from backend.registration.endpoints import RegistrationEndpoints
 from backend.registration.link_endpoints import LinkEndpoints
 from backend.services import Api, alongside, build_api
 from backend.settings import Settings
+from backend.timing import Timed
 from backend.web import FEED_POSITION, json_answer
 
 
@@ -54,7 +55,7 @@ def create_app(settings: Settings, *, mint: Mint | None = None) -> Starlette:
 
     app = Starlette(
         routes=[*_routes(api, settings), *token_routes(settings, mint), *pages.routes(version("moa"))],
-        middleware=_middleware(settings),
+        middleware=_middleware(settings, api),
         exception_handlers={Refused: on_refused, HTTPException: on_http_exception},
         lifespan=lifespan,
     )
@@ -93,7 +94,7 @@ def _routes(api: Api, settings: Settings) -> list[BaseRoute]:
     ]
 
 
-def _middleware(settings: Settings) -> list[Middleware]:
+def _middleware(settings: Settings, api: Api) -> list[Middleware]:
     origins = frozenset(origin.strip().rstrip("/") for origin in settings.allowed_origins.split(",") if origin.strip())
     cors = Middleware(
         CORSMiddleware,
@@ -103,7 +104,8 @@ def _middleware(settings: Settings) -> list[Middleware]:
         expose_headers=["ETag", "Idempotent-Replayed", "Location", "Retry-After", "X-Request-Id", FEED_POSITION],
         max_age=600,
     )
-    return [Middleware(Edge, allowed_origins=origins), *([cors] if origins else []), Middleware(InTime)]
+    timed = Middleware(Timed, metrics=api.foundation.metrics, monotonic=api.foundation.clock.monotonic)
+    return [timed, Middleware(Edge, allowed_origins=origins), *([cors] if origins else []), Middleware(InTime)]
 
 
 def _operations(api: Api) -> list[BaseRoute]:
@@ -116,7 +118,5 @@ def _operations(api: Api) -> list[BaseRoute]:
         reasons = {"process": "is shutting down"} if api.draining else await api.foundation.away()
         return json_answer(to_json({"ready": not reasons, "reasons": reasons}), status=503 if reasons else 200)
 
-    async def metrics(_: Request) -> Response:
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
-
-    return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
+    metrics = metrics_endpoint(api.foundation.metrics), api.all_processes.route()
+    return [Route("/healthz", healthz), Route("/readyz", readyz), *metrics]

@@ -14,12 +14,16 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from enum import Enum, StrEnum
 from typing import NamedTuple, TypeAlias
 
+import structlog
+
 SOURCE_SECONDS = 3.0  # for a source that needs an engine; Prometheus waits for 10
 
 # Upper ends of a histogram's steps, in seconds.
 ANSWERS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 JOURNEYS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 CALLS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)  # the steps of `providers.traffic.BOUNDS_MS`
+
+log = structlog.get_logger()
 
 
 class Kind(StrEnum):
@@ -257,6 +261,7 @@ class Metrics:
         for answer in answers:
             if isinstance(answer, BaseException):
                 failed += 1
+                log.info("metrics.source_failed", error=type(answer).__name__)
             else:
                 found |= {(sample.metric, sample.labels): sample for sample in answer}
         return [*found.values(), Sample(Metric.SOURCES_FAILED, (), failed)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
+import httpx
 import structlog
 from redis.asyncio import Redis
 
@@ -35,13 +37,17 @@ from backend.coordinator.stream import OLDEST, ValkeyStream
 from backend.coordinator.telling import StatusSweep
 from backend.coordinator.timing import ByFleetClock, FleetClock, TimedStore
 from backend.errors import EngineUnavailable
+from backend.exposing import AllProcesses, serving_metrics
 from backend.identity import TokenVerifier
+from backend.jobs.measuring import CountedSweep
 from backend.jobs.queue import ValkeyQueue
 from backend.jobs.sweeper import Sweep, Sweeper
 from backend.jobs.valkey import connect
 from backend.logs import configure_logs
+from backend.metrics import Metric, Metrics, Sample, Samples
 from backend.providers.circuits import Circuit
 from backend.providers.clients import traffic_secret
+from backend.providers.counting import circuits_of
 from backend.providers.directory import Directory
 from backend.providers.mirror import Mirrors
 from backend.providers.reloading import CurrentDirectory
@@ -64,6 +70,7 @@ from backend.settings import Settings, VaultKeys
 from backend.storage.database import Database
 from backend.storage.outbox import Relay, relayed
 from backend.storage.vault import Vault
+from backend.watching import shown_as_leader, watch_fleet, watch_process
 from backend.webhooks.addresses import Reach
 from backend.webhooks.endpoints import WebhookEndpoints
 from backend.webhooks.keeping import Keeping
@@ -89,6 +96,7 @@ class Foundation:
     queue: ValkeyQueue
     handling: Handling
     directory: Callable[[], Directory]
+    metrics: Metrics
 
     async def warm(self) -> None:
         """Connects before the first request does. An engine that is away is no reason not to start."""
@@ -108,6 +116,10 @@ class Foundation:
         answers = await asyncio.gather(*(asyncio.wait_for(check, 2) for check in checks.values()), return_exceptions=True)
         return {engine: "does not answer" for engine, answer in zip(checks, answers, strict=True) if isinstance(answer, BaseException)}
 
+    def watched(self, role: str) -> None:
+        """Shows its figures from now on, as those of such a process."""
+        watch_process(self.metrics, role, database=self.database, valkey=self.valkey, relay=self.relay, away=self.away)
+
 
 async def _ping(valkey: Redis) -> None:
     await valkey.ping()
@@ -121,6 +133,7 @@ def found(settings: Settings, clock: Clock) -> Foundation:
     feed = Feed(redis=valkey, relayed=partial(relayed, database))
     published = asyncio.Event()
     relay = Relay(database=database, feed=feed, published=published)
+    metrics = Metrics()
     return Foundation(
         settings=settings,
         clock=clock,
@@ -130,8 +143,9 @@ def found(settings: Settings, clock: Clock) -> Foundation:
         relay=relay,
         published=published,
         queue=ValkeyQueue(redis=valkey, clock=clock),
-        handling=Handling(database=database, relay=relay, clock=clock),
+        handling=Handling(database=database, relay=relay, clock=clock, metrics=metrics),
         directory=CurrentDirectory(settings, clock),
+        metrics=metrics,
     )
 
 
@@ -176,10 +190,12 @@ class Afterwards:
     def __init__(self, foundation: Foundation) -> None:
         self._foundation = foundation
         self._tasks: set[asyncio.Task[None]] = set()
+        self._left = 0  # to the sweeper
 
     def __call__(self, after: After) -> None:
         if len(self._tasks) >= MOST_AFTERWARDS:
             log.warning("afterwards.left_to_the_sweeper")
+            self._left += 1
             return
         task = asyncio.create_task(self._hand_over(after))
         self._tasks.add(task)
@@ -199,6 +215,11 @@ class Afterwards:
         """Waits for what is under way."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def measured(self) -> Samples:
+        """Of this process."""
+        yield Sample(Metric.AFTERWARDS, (), len(self._tasks))
+        yield Sample(Metric.AFTERWARDS_DROPPED, (), self._left)
+
 
 @dataclass(kw_only=True)
 class Api:
@@ -216,6 +237,7 @@ class Api:
     breakers: BreakerEndpoints
     mirrors: Mirrors  # what this process was told of circuits
     following: Following  # keeps them so, while it runs
+    all_processes: AllProcesses
     draining: bool = False  # whether this process is going away
 
     async def drain(self) -> None:
@@ -225,7 +247,19 @@ class Api:
 
     async def close(self) -> None:
         await self.afterwards.finish()
+        await self.all_processes.close()
         await self.foundation.close()
+
+    def watched(self) -> Api:
+        """Shows its figures from now on."""
+
+        def accepted() -> Samples:
+            yield Sample(Metric.REGISTRATIONS_ACCEPTED, (), self.accepting.accepted)
+
+        self.foundation.watched("api")
+        for source in (self.hub.measured, self.afterwards.measured, accepted, partial(circuits_of, self.mirrors)):
+            self.foundation.metrics.watch(source)
+        return self
 
 
 def build_api(settings: Settings, clock: Clock | None = None) -> Api:
@@ -286,7 +320,10 @@ def build_api(settings: Settings, clock: Clock | None = None) -> Api:
             options=circuit_options(settings),
             clock=fleets,
         ),
-    )
+        all_processes=AllProcesses(
+            folder=settings.data, own=foundation.metrics, client=httpx.AsyncClient(trust_env=False), clock=foundation.clock
+        ),
+    ).watched()
 
 
 def _breakers(foundation: Foundation, verifier: TokenVerifier) -> BreakerEndpoints:
@@ -305,10 +342,16 @@ def _breakers(foundation: Foundation, verifier: TokenVerifier) -> BreakerEndpoin
 # --- the coordinator -------------------------------------------------------------------------------------------------
 
 
-async def run_coordinator(settings: Settings) -> None:
-    """One of any number of coordinators, until SIGTERM or SIGINT. The one that leads sweeps for the whole fleet."""
+async def run_coordinator(settings: Settings, listener: socket.socket | None = None) -> None:
+    """One of any number of coordinators, until SIGTERM or SIGINT. The one that leads sweeps for the whole fleet.
+
+    `listener`: an open listening socket for its metrics; None: they are shown nowhere.
+    """
     configure_logs(settings, process="coordinator")
     foundation = found(settings, SystemClock())
+    metrics = foundation.metrics
+    foundation.watched("coordinator")
+    watch_fleet(metrics, valkey=foundation.valkey, relay=foundation.relay, directory=foundation.directory, clock=foundation.clock)
     fleets = FleetClock(foundation.clock)
     store = ValkeyStore(foundation.valkey)
     sweeps: list[Sweep] = [
@@ -340,8 +383,9 @@ async def run_coordinator(settings: Settings) -> None:
         timed = TimedStore(store, fleets)
         chronicle = Chronicle(database=foundation.database, relay=foundation.relay, store=timed, feed=OPERATORS)
         deciding = _deciding(foundation, Chronicled(timed, chronicle))
-        async with asyncio.TaskGroup() as group:
-            group.create_task(Sweeper([*sweeps, chronicle], settings.sweep_seconds, clock=foundation.clock).run())
+        counted = [CountedSweep(sweep, metrics) for sweep in (*sweeps, chronicle)]
+        async with shown_as_leader(metrics), asyncio.TaskGroup() as group:
+            group.create_task(Sweeper(counted, settings.sweep_seconds, clock=foundation.clock).run())
             group.create_task(deciding.reign(token))
             group.create_task(record())
 
@@ -350,7 +394,8 @@ async def run_coordinator(settings: Settings) -> None:
     on_signals(leading.cancel)
     try:
         with suppress(asyncio.CancelledError):  # the signal's; a fault of ours ends the process with a word
-            await leading
+            async with serving_metrics(metrics, listener):
+                await leading
     finally:
         await foundation.close()
 

@@ -18,6 +18,7 @@ from backend.clock import Clock
 
 SECRETS_FILE = "secrets.env"  # made once per data folder, mode 0600
 RUNNING_FILE = "running.env"  # where the running system listens; removed when it stops
+TARGETS_FILE = "metrics.json"  # where each of its processes shows its metrics, as Prometheus' file discovery reads it; removed, too
 LOOKED_AT_EVERY = 1.0  # seconds, for changed vault keys
 
 
@@ -155,6 +156,10 @@ class Settings(BaseSettings):
     sandbox_url: str = Field(default="http://127.0.0.1:8900", description="where tests and tools steer the sandbox")
 
     # Telling
+    metrics_host: str = Field(default="127.0.0.1", description="address on which workers and coordinators show their metrics")
+    metrics_port: int | None = Field(
+        default=None, ge=0, le=65535, description="their port; unset: none (`moa up` finds a free one for each and writes down where)"
+    )
     log_format: Literal["auto", "json", "console"] = Field(
         default="auto", description="auto: readable in a terminal, without calls that went well unless `debug`; else JSON with every line"
     )

@@ -6,10 +6,12 @@ everything is built by keyword and connects on first use.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from secrets import randbelow
 from typing import Any
 
@@ -17,10 +19,13 @@ from arq.worker import Function, func
 
 from backend.clock import SystemClock
 from backend.coordinator.node import calling_node
+from backend.exposing import serving_metrics
+from backend.jobs.measuring import timed
 from backend.jobs.queue import JSON, QueueName
 from backend.jobs.valkey import connect
 from backend.jobs.worker import LeasedWorker
 from backend.logs import configure_logs
+from backend.metrics import Metric, Sample, Samples
 from backend.providers.clients import ProviderClients, http_clients
 from backend.providers.ids import SERIAL_SPAN, Serials
 from backend.realtime.channels import dialer
@@ -63,10 +68,10 @@ class Hands:
     async def revoke(self, _ctx: dict[Any, Any], *, user_id: str, org_code: str) -> None:
         await self.unlinking.revoke(user_id, org_code)
 
-    def functions(self) -> list[Function]:
-        """As arq takes them."""
+    def functions(self, measured: Callable[[Any, str], Any]) -> list[Function]:
+        """As arq takes them; `measured` wraps each, with its name."""
         deeds: dict[str, Any] = {SIGN: self.sign, COLLECT: self.collect, REFRESH: self.refresh, REVOKE: self.revoke}
-        return [func(deed, name=name) for name, deed in deeds.items()]
+        return [func(measured(deed, name), name=name) for name, deed in deeds.items()]
 
     async def on_poisoned(self, function: str, kwargs: dict[str, JSON]) -> None:
         """A job that failed three times by our own fault: what it worked on is ended, so that nobody waits for it."""
@@ -82,8 +87,11 @@ class Hands:
             await self.signing.give_up(user_id, registration_id, run)
 
 
-async def run_worker(settings: Settings, queue: str) -> None:
-    """A worker of `queue` (`interactive` or `batch`), until SIGTERM or SIGINT; then it drains."""
+async def run_worker(settings: Settings, queue: str, listener: socket.socket | None = None) -> None:
+    """A worker of `queue` (`interactive` or `batch`), until SIGTERM or SIGINT; then it drains.
+
+    `listener`: an open listening socket for its metrics; None: they are shown nowhere.
+    """
     configure_logs(settings, process=f"worker-{queue}")
     name = QueueName(queue)
     foundation = found(settings, SystemClock())
@@ -96,11 +104,14 @@ async def run_worker(settings: Settings, queue: str) -> None:
                 foundation.clock,
                 valkey=foundation.valkey,
                 dial=dialer(foundation.valkey),
+                metrics=foundation.metrics,
             ) as node,
             http_clients(foundation.directory, settings, foundation.clock, guard=node.guard) as clients,
         ):
             hands = hands_of(foundation, clients)
             worker = _worker(foundation, name, hands)
+            foundation.watched("worker")
+            foundation.metrics.watch(partial(_running, worker, name))
             on_signals(worker.stop)
             await foundation.warm()
             probes = Probes(institutions=clients, database=foundation.database, collecting=hands.collecting)
@@ -108,6 +119,7 @@ async def run_worker(settings: Settings, queue: str) -> None:
                 node.running(probes),
                 _sending(foundation) as sender,
                 sweeping([OutboxSweep(relay=foundation.relay), sender], foundation),
+                serving_metrics(foundation.metrics, listener),
             ):
                 await worker.run()
     finally:
@@ -115,9 +127,15 @@ async def run_worker(settings: Settings, queue: str) -> None:
 
 
 def _worker(foundation: Foundation, queue: QueueName, hands: Hands) -> LeasedWorker:
-    settings = foundation.settings
+    settings, metrics = foundation.settings, foundation.metrics
+    measured = partial(timed, queue=queue, metrics=metrics, clock=foundation.clock)
+
+    async def on_poisoned(function: str, kwargs: dict[str, JSON]) -> None:
+        metrics.count(Metric.JOBS_GIVEN_UP, queue, function)
+        await hands.on_poisoned(function, kwargs)
+
     return LeasedWorker(
-        hands.functions(),
+        hands.functions(measured),
         queue=queue,
         redis=lambda: connect(need(settings, "valkey_url"), timeout=settings.valkey_timeout, pool=settings.valkey_pool),
         clock=foundation.clock,
@@ -125,8 +143,13 @@ def _worker(foundation: Foundation, queue: QueueName, hands: Hands) -> LeasedWor
         max_jobs=settings.interactive_jobs if queue is QueueName.INTERACTIVE else settings.batch_jobs,
         job_timeout=settings.provider_deadline * 2,
         drain=settings.drain_seconds,
-        on_poisoned=hands.on_poisoned,
+        on_poisoned=on_poisoned,
     )
+
+
+def _running(worker: LeasedWorker, queue: QueueName) -> Samples:
+    yield Sample(Metric.JOBS_RUNNING, (queue,), len(worker.tasks))
+    yield Sample(Metric.JOBS_AT_ONCE, (queue,), worker.max_jobs)
 
 
 @asynccontextmanager

@@ -83,22 +83,25 @@ def api(port: Port = None, data: Data = None, fd: Listener = None, parent: Paren
 
 @app.command()
 def worker(
-    queue: Annotated[str, typer.Option(help="interactive or batch")] = "interactive", data: Data = None, parent: Parent = None
+    queue: Annotated[str, typer.Option(help="interactive or batch")] = "interactive",
+    data: Data = None,
+    fd: Listener = None,
+    parent: Parent = None,
 ) -> None:
     """Runs the jobs of one queue."""
     from backend.cli.serving import run_worker
 
     if queue not in {"interactive", "batch"}:
         raise typer.BadParameter("choose interactive or batch", param_hint="--queue")
-    run_worker(data, queue=queue, parent=parent)
+    run_worker(data, queue=queue, fd=fd, parent=parent)
 
 
 @app.command()
-def coordinator(data: Data = None, parent: Parent = None) -> None:
+def coordinator(data: Data = None, fd: Listener = None, parent: Parent = None) -> None:
     """Decides for all nodes which providers may be called."""
     from backend.cli.serving import run_coordinator
 
-    run_coordinator(data, parent=parent)
+    run_coordinator(data, fd=fd, parent=parent)
 
 
 @app.command()

@@ -7,6 +7,7 @@ A second `moa up` on the same folder is refused. A secret that exists is never r
 from __future__ import annotations
 
 import base64
+import json
 import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +18,7 @@ from dotenv import dotenv_values
 
 from backend.engines.folders import private_folder, try_lock, write_private
 from backend.errors import MoaError
-from backend.settings import RUNNING_FILE, SECRETS_FILE
+from backend.settings import RUNNING_FILE, SECRETS_FILE, TARGETS_FILE
 
 LOCK_FILE = "up.lock"
 
@@ -74,9 +75,15 @@ class DataFolder:
         lines = (f"{name}={_quoted(value)}\n" for name, value in values.items())
         write_private(self.path / RUNNING_FILE, "# Made by `moa up`, removed when it stops.\n" + "".join(lines))
 
+    def say_targets(self, processes: Mapping[str, str]) -> None:
+        """Writes where each process (by name) shows its metrics (host:port), as Prometheus' file discovery reads it."""
+        targets = [{"targets": [address], "labels": {"process": name}} for name, address in processes.items()]
+        write_private(self.path / TARGETS_FILE, json.dumps(targets, indent=2) + "\n")
+
     def forget_where(self) -> None:
         """Nothing runs here (any more, or yet: one that was killed could not remove it)."""
-        (self.path / RUNNING_FILE).unlink(missing_ok=True)
+        for name in (RUNNING_FILE, TARGETS_FILE):
+            (self.path / name).unlink(missing_ok=True)
 
 
 def runs(path: Path) -> bool:

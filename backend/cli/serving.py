@@ -91,7 +91,7 @@ def run_sandbox(data: Path | None, *, port: int | None, fd: int | None, parent: 
     _serve(create_app(SandboxOptions.of(settings)), listener, drain_seconds=1.0)
 
 
-def run_worker(data: Path | None, *, queue: str, parent: int | None) -> None:
+def run_worker(data: Path | None, *, queue: str, fd: int | None, parent: int | None) -> None:
     hold(parent)
     settings = settings_of(data)
     need_engines(settings)
@@ -102,16 +102,16 @@ def run_worker(data: Path | None, *, queue: str, parent: int | None) -> None:
     with _one_line():
         Vault(need(settings, "vault_keys"))
         need(settings, "asset_id_secret")
-    _run(run_worker(settings, queue))
+    _run(run_worker(settings, queue, _metrics_listener(fd, settings)))
 
 
-def run_coordinator(data: Path | None, *, parent: int | None) -> None:
+def run_coordinator(data: Path | None, *, fd: int | None, parent: int | None) -> None:
     hold(parent)
     settings = settings_of(data)
     need_engines(settings)
     from backend.services import run_coordinator  # noqa: PLC0415
 
-    _run(run_coordinator(settings))
+    _run(run_coordinator(settings, _metrics_listener(fd, settings)))
 
 
 @contextmanager
@@ -125,6 +125,13 @@ def _one_line() -> Iterator[None]:
 
 def _listener(fd: int | None, host: str, port: int) -> socket.socket:
     return listen(host, port) if fd is None else socket.socket(fileno=fd)
+
+
+def _metrics_listener(fd: int | None, settings: Settings) -> socket.socket | None:
+    """None: this process shows its metrics nowhere."""
+    if fd is None and settings.metrics_port is None:
+        return None
+    return _listener(fd, settings.metrics_host, settings.metrics_port or 0)
 
 
 def config_of(app: Starlette, *, drain_seconds: float) -> uvicorn.Config:

@@ -14,7 +14,7 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,7 @@ from backend.settings import Settings
 
 MARGIN = 5.0  # seconds that a process has beyond its own drain before it is killed
 HIGHEST_PORT = 65535
+COORDINATOR, BATCH_WORKER = "coordinator", "worker-batch"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,7 @@ class System:
 
     settings: Settings
     apis: tuple[socket.socket, ...]
+    metrics: Mapping[str, socket.socket]  # of processes without an API, by name
     sandbox: socket.socket | None
     hurry: asyncio.Event
 
@@ -108,8 +110,10 @@ async def _until_stopped(wanted: Wanted, settings: Settings, folder: DataFolder)
 
 async def _live(wanted: Wanted, settings: Settings, folder: DataFolder, hurry: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
-        system = System(settings, _api_sockets(stack, wanted, settings), _sandbox_socket(stack, wanted, settings), hurry)
+        apis, sandbox = _api_sockets(stack, wanted, settings), _sandbox_socket(stack, wanted, settings)
+        system = System(settings, apis, _metrics_sockets(stack, wanted, settings), sandbox, hurry)
         folder.say_where(await _engines(stack, settings, folder.path) | _addresses(system))
+        folder.say_targets(_targets(system))
         settings = settings_of(folder.path)  # now with the engines
         await _migrate(settings)
         children = _children(wanted, system, folder.path)
@@ -160,12 +164,29 @@ def _children(wanted: Wanted, system: System, data: Path) -> tuple[list[Child], 
         return Child(name, (*arguments, "--data", str(data), *more), _say, system.hurry, listener)
 
     apis = [child(f"api-{n}", "api", listener=api) for n, api in enumerate(system.apis, 1)]
-    workers = [child(f"worker-{n}", "worker", "--queue", "interactive") for n in range(1, wanted.workers + 1)]
+    workers = [child(name, "worker", "--queue", "interactive", listener=system.metrics[name]) for name in _workers(wanted)]
+    batch = child(BATCH_WORKER, "worker", "--queue", "batch", listener=system.metrics[BATCH_WORKER])
     return (
         [child("sandbox", "sandbox", listener=system.sandbox)] if system.sandbox else [],
-        [child("coordinator", "coordinator")],
-        [*apis, *workers, child("worker-batch", "worker", "--queue", "batch")],
+        [child(COORDINATOR, "coordinator", listener=system.metrics[COORDINATOR])],
+        [*apis, *workers, batch],
     )
+
+
+def _workers(wanted: Wanted) -> list[str]:
+    return [f"worker-{n}" for n in range(1, wanted.workers + 1)]
+
+
+def _metrics_sockets(stack: AsyncExitStack, wanted: Wanted, settings: Settings) -> Mapping[str, socket.socket]:
+    """Any free port for each."""
+    names = (COORDINATOR, *_workers(wanted), BATCH_WORKER)
+    return {name: stack.enter_context(closing(listen(settings.metrics_host, 0))) for name in names}
+
+
+def _targets(system: System) -> Mapping[str, str]:
+    """Where each process shows its metrics."""
+    apis = {f"api-{n}": api for n, api in enumerate(system.apis, 1)}
+    return {name: url_of(listener).removeprefix("http://") for name, listener in (apis | dict(system.metrics)).items()}
 
 
 def _api_sockets(stack: AsyncExitStack, wanted: Wanted, settings: Settings) -> tuple[socket.socket, ...]:
@@ -200,6 +221,7 @@ def _tell(system: System, data: Path) -> None:
         _say(f"also     {url}/")
     if system.sandbox:
         _say(f"sandbox  {system.sandbox_url}/")
+    _say(f"metrics  {first}/metrics/all")
     folder = "" if data == Path(".moa").absolute() else f" --data {data}"
     _say(f"token    {_command()} token --user alice{folder}")
     _say(f"try      {_command()} register --user alice{folder}")

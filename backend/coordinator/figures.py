@@ -12,6 +12,7 @@ from msgspec import Struct
 from redis.asyncio import Redis
 
 from backend.jobs.valkey import engine_errors
+from backend.metrics import Metric, Sample, Samples
 from backend.providers.circuits import Circuit
 
 FIGURES = "moa:coordinator:v1:{lead}:figures"  # an array of `Figures`
@@ -50,3 +51,15 @@ class ValkeyFigures:
             return {each.circuit: each for each in _DECODER.decode(told)} if told else {}
         except msgspec.MsgspecError:
             return {}
+
+    async def measured(self) -> Samples:
+        """What was told last, for metrics."""
+        return [sample for each in (await self.read()).values() for sample in _samples(each)]
+
+
+def _samples(told: Figures) -> Samples:
+    labels = told.circuit.org_code, told.circuit.scope.value
+    yield Sample(Metric.CIRCUIT_CALLS, labels, told.calls)
+    yield Sample(Metric.CIRCUIT_LEFT_OUT, labels, len(told.left_out))
+    if told.failure_rate is not None:
+        yield Sample(Metric.CIRCUIT_FAILURES, labels, told.failure_rate / 100)

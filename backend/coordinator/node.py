@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from random import random
 
 from redis.asyncio import Redis
@@ -23,6 +24,8 @@ from backend.coordinator.probing import Probed, Probing
 from backend.coordinator.store import ValkeyStore
 from backend.coordinator.stream import StreamedReports, ValkeyStream
 from backend.coordinator.timing import FleetClock, TimedStore
+from backend.metrics import Metric, Metrics, Sample, Samples
+from backend.providers.counting import CountedReports, circuits_of
 from backend.providers.directory import Directory
 from backend.providers.guard import CircuitGuard, NodeCircuits, node_circuits
 from backend.providers.mirror import Mirrors
@@ -87,13 +90,31 @@ class CallingNode:
 
 @asynccontextmanager
 async def calling_node(
-    directory: Callable[[], Directory], settings: Settings, options: Options, clock: Clock, *, valkey: Redis, dial: Dial
+    directory: Callable[[], Directory],
+    settings: Settings,
+    options: Options,
+    clock: Clock,
+    *,
+    valkey: Redis,
+    dial: Dial,
+    metrics: Metrics | None = None,
 ) -> AsyncIterator[CallingNode]:
-    """Reports while the block runs. Give its guard to the clients, then let it be `running`."""
+    """Reports while the block runs. Give its guard to the clients, then let it be `running`. `metrics` None: nobody looks."""
     stream, mirrors, fleets = ValkeyStream(valkey), Mirrors(clock), FleetClock(clock)
+    reports = CountedReports(StreamedReports(stream))
     alone = Alone(mirrors=mirrors, options=options, clock=clock)
-    async with node_circuits(directory, settings, fleets, reports=StreamedReports(stream), mirrors=mirrors, beside=alone) as circuits:
+    async with node_circuits(directory, settings, fleets, reports=reports, mirrors=mirrors, beside=alone) as circuits:
+        _show(metrics or Metrics(), reports, circuits)
         heard = following(valkey=valkey, dial=dial, mirrors=mirrors, options=options, clock=fleets, understudy=alone)
         asking = Asking(stream=stream, name=circuits.noticing.node, alone=alone)
         heard.on_admitted(asking.answered)
         yield CallingNode(circuits=circuits, following=heard, alone=alone, asking=asking, options=options, clock=clock)
+
+
+def _show(metrics: Metrics, reports: CountedReports, circuits: NodeCircuits) -> None:
+    def waiting() -> Samples:
+        yield Sample(Metric.OUTCOMES_WAITING, (), circuits.noticing.waiting)
+
+    metrics.watch(reports.measured)
+    metrics.watch(waiting)
+    metrics.watch(partial(circuits_of, circuits.mirrors))

@@ -75,6 +75,7 @@ class CircuitGuard:
             with breaker.calling():
                 answer = await attempt()
         except CircuitBreakerError:
+            mirror.refused += 1
             raise ProviderResting(mirror.circuit.org_code, mirror.refusal, retry_at=mirror.comes_back(began)) from None
         except ProviderError as error:
             self._note(mirror, epoch, began, call, error)

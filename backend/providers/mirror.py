@@ -69,6 +69,7 @@ class Mirror(CircuitBreakerStorage):
         self.decision: Decision | None = None  # None: nothing was heard, or what was heard is over
         self.settled = True  # closed, without a ramp: nothing changes by itself
         self.refusal = Failure.CIRCUIT_RAMP  # why a call was refused just now
+        self.refused = 0  # calls, by this process
         self._clock = clock
         self._draw = draw
         self._standing = CircuitState.CLOSED

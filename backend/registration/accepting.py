@@ -76,6 +76,7 @@ class Accepting:
         self._afterwards = afterwards
         self._clock = clock
         self._signature_ttl = signature_ttl
+        self.accepted = 0  # new ones, by this process
 
     async def begin(self, identity: Identity, org_codes: tuple[str, ...], *, key: str | None, request_id: str) -> Answer:
         """Accepts a registration; the same `key` with the same providers is answered as the first time."""
@@ -99,6 +100,7 @@ class Accepting:
         failpoints.reached(Failpoint.ACCEPT_COMMITTED)
         if key is not None and not entries:
             return await self._replayed(identity.user_id, key, first, now)
+        self.accepted += 1
         job = sign_job(identity.user_id, registration.id, registration.run, request_id=request_id)
         self._afterwards(After(identity.user_id, entries, [job]))
         return answer

@@ -30,7 +30,9 @@ from backend.events import (
     SignatureRequested,
 )
 from backend.failpoints import Failpoint
+from backend.metrics import Metrics
 from backend.registration.decisions import Request, decide
+from backend.registration.measuring import measure
 from backend.registration.model import Registration, evolve
 from backend.registration.rows import changed_rows, restored
 from backend.storage import registrations, users
@@ -100,7 +102,9 @@ class _Decided(Struct, frozen=True):
 class Handling:
     """Carries out what `decide` decides. One per process, made in `services.py`."""
 
-    def __init__(self, *, database: Database, relay: Relay, clock: Clock) -> None:
+    def __init__(self, *, database: Database, relay: Relay, clock: Clock, metrics: Metrics | None = None) -> None:
+        """`metrics` None: nobody looks."""
+        self._metrics = metrics or Metrics()
         self._database = database
         self._relay = relay
         self._clock = clock
@@ -124,6 +128,8 @@ class Handling:
             task.add_done_callback(self._tasks.discard)
         handled = await turn.done
         _log(handled)
+        if handled.registration is not None:
+            measure(self._metrics, handled.registration, handled.facts)
         return handled
 
     async def find(self, user_id: str, registration_id: str) -> Registration | None:

@@ -19,6 +19,7 @@ from asyncpg.pool import PoolConnectionProxy
 from backend import failpoints
 from backend.errors import EngineUnavailable
 from backend.failpoints import Failpoint
+from backend.metrics import Metric, Sample, Samples
 from backend.storage.statements import Connection, statement
 
 CONNECT_SECONDS = 5.0
@@ -158,6 +159,13 @@ class Database:
         """Raises `EngineUnavailable` when PostgreSQL does not answer."""
         async with self.reading() as connection:
             await _PING.value(connection)
+
+    def measured(self) -> Samples:
+        """The pool of this process."""
+        opened, idle = (self._pool.get_size(), self._pool.get_idle_size()) if self._pool is not None else (0, 0)
+        yield Sample(Metric.DATABASE_CONNECTIONS, ("used",), opened - idle)
+        yield Sample(Metric.DATABASE_CONNECTIONS, ("idle",), idle)
+        yield Sample(Metric.DATABASE_LIMIT, (), self._size)
 
     async def warm(self) -> None:
         """Opens the pool's connections before they are needed: the first request is not to pay for all of them."""

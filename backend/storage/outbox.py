@@ -15,6 +15,7 @@ import structlog
 
 from backend.errors import EngineUnavailable
 from backend.events import Appended, Event, Gap, Position
+from backend.metrics import Metric, Sample, Samples
 from backend.storage.database import Database
 from backend.storage.statements import Connection, Statement, Values, statement
 
@@ -24,6 +25,7 @@ SWEPT_AFTER = timedelta(seconds=1)  # a row that lies so long was left behind by
 _BATCH = 500
 _USERS = 200
 _FLUSH_SECONDS = 0.1
+MOST_COUNTED = 10_000  # events of the outbox; how many more there are changes nothing
 
 log = structlog.get_logger()
 
@@ -78,6 +80,11 @@ _DELETE = statement(
     """
     DELETE FROM outbox USING unnest(CAST(:users AS text[]), CAST(:offsets AS bigint[])) AS done(user_id, top)
     WHERE outbox.user_id = done.user_id AND outbox."offset" <= done.top
+    """
+)
+_BACKLOG = statement(
+    """
+    SELECT (SELECT count(*) FROM (SELECT 1 FROM outbox LIMIT :most) AS waiting) AS events, (SELECT min(created_at) FROM outbox) AS oldest
     """
 )
 _NEED_NOT_LAST = statement("SET LOCAL synchronous_commit = off")
@@ -145,8 +152,10 @@ class Relay:
         try:
             match await self._feed.append(user_id, entries):
                 case Appended():
+                    self.appended += len(entries)
                     self._delete_soon(user_id, entries[-1][0])
                 case Gap():  # what lies before was committed, and not relayed yet
+                    self.gaps += 1
                     await self._catch_up(user_id)
         except EngineUnavailable as exc:
             log.info("relay.postponed", engine=exc.engine, events=len(entries))
@@ -170,6 +179,7 @@ class Relay:
         while entries := await self._waiting(user_id, after):
             if isinstance(await self._feed.append(user_id, entries), Gap):
                 await self._feed.append(user_id, entries, rebase=True)
+            self.appended += len(entries)
             after = entries[-1][0]
             self._delete_soon(user_id, after)
 
@@ -215,6 +225,18 @@ class Relay:
             await _DELETE.run(connection, {"users": list(done), "offsets": list(done.values())})
 
         await self._database.transaction(delete)
+
+    def measured(self) -> Samples:
+        """Of this process."""
+        yield Sample(Metric.FEED_APPENDED, (), self.appended)
+        yield Sample(Metric.FEED_GAPS, (), self.gaps)
+
+    async def waiting(self, now: datetime) -> Samples:
+        """Of the whole outbox. Raises `EngineUnavailable`."""
+        async with self._database.reading() as connection:
+            [row] = await _BACKLOG.rows(connection, {"most": MOST_COUNTED})
+        oldest = max((now - row["oldest"]).total_seconds(), 0.0) if row["oldest"] else 0.0
+        return [Sample(Metric.OUTBOX, (), row["events"]), Sample(Metric.OUTBOX_OLDEST, (), oldest)]
 
     async def close(self) -> None:
         """Flushes a last time."""

@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from backend.errors import EngineUnavailable
 from backend.events import Event, EventType, Position
 from backend.jobs.valkey import connect
+from backend.metrics import Metric, Samples
 from backend.realtime.feed import Feed
 from backend.storage.database import Database
 from backend.storage.outbox import Entry, Relay, publish, relayed
@@ -228,3 +229,15 @@ async def test_a_push_never_raises_and_what_it_could_not_send_stays(world: World
     assert await world.left() == [(ANNA, 1)]
     await world.relay.sweep(LATER)
     assert await world.read() == [(1, "a")]
+
+
+async def test_what_waits_is_shown_with_its_age(world: World) -> None:
+    def shown(samples: Samples) -> list[tuple[Metric, object]]:
+        return [(sample.metric, sample.value) for sample in samples]
+
+    assert shown(await world.relay.waiting(NOW)) == [(Metric.OUTBOX, 0), (Metric.OUTBOX_OLDEST, 0.0)]
+    await world.enter()
+    entries = await world.commit("a", "b")
+    assert shown(await world.relay.waiting(LATER)) == [(Metric.OUTBOX, 2), (Metric.OUTBOX_OLDEST, 2.0)]
+    await world.relay.push(ANNA, entries)
+    assert shown(world.relay.measured()) == [(Metric.FEED_APPENDED, 2), (Metric.FEED_GAPS, 0)]
