@@ -69,9 +69,10 @@ class Planning:
             async with gate:
                 await self._plan_one(provider, known[provider.org_code], closures, now)
 
-        async with asyncio.TaskGroup() as group:
-            for provider in sorted(providers, key=lambda provider: _opens(provider, terms, now)):
-                group.create_task(one(provider))
+        in_order = sorted(providers, key=lambda provider: _opens(provider, terms, now))
+        for ended in await asyncio.gather(*map(one, in_order), return_exceptions=True):  # one that fails keeps no other from its plan
+            if ended is not None:
+                raise ended
 
     async def _plan_one(self, provider: Provider, known: Known, closures: Closures, now: datetime) -> None:
         due = replace(self._terms.due_at(now), ripe_before=None)

@@ -22,7 +22,7 @@ STILL_DUE = """link.org_code = :org_code AND link.status = 'active' AND link.due
       SELECT true FROM batch_refreshes tried
       WHERE tried.user_id = link.user_id AND tried.org_code = link.org_code AND tried.week = :week
         AND (tried.state IN ('sent', 'recorded', 'left')
-          OR tried.attempt >= CASE tried.state WHEN 'unknown' THEN :unknown_attempts ELSE :attempts END)) IS NULL"""
+          OR tried.attempt >= CASE tried.state WHEN 'unknown' THEN CAST(:unknown_attempts AS integer) ELSE :attempts END)) IS NULL"""
 
 
 class Due(Struct, frozen=True, kw_only=True):
