@@ -21,6 +21,8 @@ import structlog
 from redis.asyncio import Redis
 
 from backend import failpoints
+from backend.batch.calendar import overrides
+from backend.batch.terms import Terms
 from backend.clock import Clock, SystemClock
 from backend.coordinator.breakers import circuits
 from backend.coordinator.chronicle import Chronicle, Chronicled
@@ -64,6 +66,8 @@ from backend.registration.refreshes import Refreshes
 from backend.registration.refreshing import OpenRefreshSweep
 from backend.registration.sweeping import IdempotencySweep, OpenWorkSweep, OutboxSweep
 from backend.registration.unlinking import Links, NoticeSweep, RevocationSweep
+from backend.reporters import report_endpoints, reporters
+from backend.reporting.endpoints import ReportEndpoints
 from backend.reporting.pruning import TrafficSweep
 from backend.reporting.recording import Recording
 from backend.settings import Settings, VaultKeys
@@ -235,6 +239,7 @@ class Api:
     hub: Hub
     webhooks: WebhookEndpoints
     breakers: BreakerEndpoints
+    reports: ReportEndpoints
     mirrors: Mirrors  # what this process was told of circuits
     following: Following  # keeps them so, while it runs
     all_processes: AllProcesses
@@ -312,6 +317,9 @@ def build_api(settings: Settings, clock: Clock | None = None) -> Api:
         hub=hub,
         webhooks=WebhookEndpoints(verifier=verifier, keeping=keeping, reach=reach_of(settings), max_body=settings.max_body_bytes),
         breakers=_breakers(foundation, verifier),
+        reports=report_endpoints(
+            settings, verifier=verifier, database=foundation.database, directory=foundation.directory, clock=fleets
+        ),
         mirrors=mirrors,
         following=following(
             valkey=foundation.valkey,
@@ -354,9 +362,21 @@ async def run_coordinator(settings: Settings, listener: socket.socket | None = N
     watch_fleet(metrics, valkey=foundation.valkey, relay=foundation.relay, directory=foundation.directory, clock=foundation.clock)
     fleets = FleetClock(foundation.clock)
     store = ValkeyStore(foundation.valkey)
+    told = reporters(
+        settings,
+        database=foundation.database,
+        valkey=foundation.valkey,
+        directory=foundation.directory,
+        clock=foundation.clock,
+        reach=reach_of(settings),
+        standings=store.standings,
+        figures=ValkeyFigures(foundation.valkey).read,
+    )
     sweeps: list[Sweep] = [
-        OpenWorkSweep(database=foundation.database, queue=foundation.queue),
-        OpenRefreshSweep(database=foundation.database, queue=foundation.queue),
+        told.noted(OpenWorkSweep(database=foundation.database, queue=foundation.queue)),
+        told.noted(OpenRefreshSweep(database=foundation.database, queue=foundation.queue)),
+        *told.watches,
+        *(ByFleetClock(sweep, fleets) for sweep in told.morning),
         ErasureSweep(database=foundation.database, erase_feed=foundation.feed.erase),
         RevocationSweep(database=foundation.database, queue=foundation.queue),
         NoticeSweep(database=foundation.database, relay=foundation.relay),
@@ -388,6 +408,7 @@ async def run_coordinator(settings: Settings, listener: socket.socket | None = N
             group.create_task(Sweeper(counted, settings.sweep_seconds, clock=foundation.clock).run())
             group.create_task(deciding.reign(token))
             group.create_task(record())
+            group.create_task(told.messenger.run())
 
     leader = Leader(redis=foundation.valkey, clock=foundation.clock, lease=LEADER_LEASE)
     leading = asyncio.create_task(leader.run(duties))
@@ -397,6 +418,7 @@ async def run_coordinator(settings: Settings, listener: socket.socket | None = N
             async with serving_metrics(metrics, listener):
                 await leading
     finally:
+        await told.close()
         await foundation.close()
 
 
@@ -422,6 +444,21 @@ def circuit_options(settings: Settings) -> Options:
     """How circuits are judged. Raises `ValueError` for values that contradict each other."""
     said = {name: getattr(settings, f"circuit_{name}") for name in Options.__struct_fields__}
     return Options(**said | {"window": WindowKind(settings.circuit_window)})
+
+
+def batch_terms(settings: Settings) -> Terms:
+    """On which terms the batch works. Raises `ValueError` for days that cannot be read."""
+    return Terms(
+        automatic=settings.batch_automatic,
+        calls_per_second=settings.batch_calls_per_second,
+        finish=timedelta(seconds=settings.provider_deadline),
+        skips_refreshed=settings.batch_skips_refreshed,
+        min_age_days=settings.batch_min_age_days,
+        max_age_days=settings.batch_max_age_days,
+        attempts=settings.batch_attempts,
+        unknown_attempts=2 if settings.batch_unknown == "repeat" else 1,
+        said=overrides(day for day in settings.batch_days_said.split(",") if day.strip()),
+    )
 
 
 def on_signals(stop: Callable[[], object]) -> None:

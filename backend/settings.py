@@ -7,6 +7,7 @@ Values come from, first wins: `MOA_*` variables, `.env` in the working folder, w
 from __future__ import annotations
 
 import os
+from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
@@ -140,6 +141,9 @@ class Settings(BaseSettings):
         default="repeat", description="an attempt whose worker died: once more, or not before next week"
     )
     batch_in_flight: int = Field(default=500, ge=1, le=10_000, description="links that one batch worker reads at once")
+    batch_lease: float = Field(
+        default=1.5, gt=0.5, description="a command whose worker is silent for so long goes to another: a minute is short"
+    )
     batch_niceness: int = Field(default=10, ge=0, le=19, description="by how much batch workers leave the CPU to others")
     batch_days_said: str = Field(
         default="", description="what days are, comma-separated, whatever the calendar knows: `2026-06-03=holiday`, `no_trading`, `working`"
@@ -164,6 +168,21 @@ class Settings(BaseSettings):
         default="auto", description="auto: readable in a terminal, without calls that went well unless `debug`; else JSON with every line"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least severe level that is logged")
+
+    # Being told: the morning message and alerts
+    notice_webhooks: SecretStr | None = Field(
+        default=None, description="comma-separated Slack-compatible webhooks (https) for the morning message and alerts; unset: the log alone"
+    )
+    notice_language: Literal["ko", "en"] = Field(default="ko", description="of the morning message and of alerts")
+    morning_at: str = Field(
+        default="09:00", pattern=r"^(0[1-9]|1\d|2[0-3]):[0-5]\d$", description="when the morning message is written, in Korea; from 01:00 on"
+    )
+    traffic_flame: Decimal = Field(default=Decimal("1.5"), gt=1, description="times the calls of a week before from which traffic burns")
+    traffic_drop: Decimal = Field(default=Decimal("0.5"), ge=0, lt=1, description="times the calls of a week before below which it has dropped")
+    traffic_floor: int = Field(default=100, ge=0, description="calls below which neither is said")
+    alert_seconds: float = Field(default=300.0, ge=0, description="between two messages about the same kind of trouble")
+    queue_seconds: float = Field(default=60.0, gt=0, description="that the oldest job may be late before it is an alert")
+    certificate_days: int = Field(default=30, ge=1, description="before a certificate's end from which it is an alert")
 
     # Rehearsing
     failpoints: str = Field(

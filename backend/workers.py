@@ -6,28 +6,39 @@ everything is built by keyword and connects on first use.
 
 from __future__ import annotations
 
+import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from secrets import randbelow
 from typing import Any
 
 from arq.worker import Function, func
 
+from backend.batch.commands import SCHEDULED_SEND
+from backend.batch.gentle import Gentle
+from backend.batch.refreshing import ScheduledRefreshing
+from backend.batch.sending import MOST_RUNS, Sending, Sleep, Tools, longest_run
+from backend.batch.terms import Terms
 from backend.clock import SystemClock
-from backend.coordinator.node import calling_node
+from backend.coordinator.node import CallingNode, calling_node
 from backend.exposing import serving_metrics
+from backend.jobs.attempts import OnPoisoned
 from backend.jobs.measuring import timed
 from backend.jobs.queue import JSON, QueueName
 from backend.jobs.valkey import connect
 from backend.jobs.worker import LeasedWorker
 from backend.logs import configure_logs
 from backend.metrics import Metric, Sample, Samples
+from backend.providers.calls import Scope
+from backend.providers.circuits import CircuitState
 from backend.providers.clients import ProviderClients, http_clients
 from backend.providers.ids import SERIAL_SPAN, Serials
+from backend.providers.mirror import Mirrors
 from backend.realtime.channels import dialer
 from backend.registration.collecting import Collecting, Deadlines
 from backend.registration.consenting import Consenting
@@ -40,7 +51,19 @@ from backend.registration.rereading import Rereading
 from backend.registration.signing import Patience, Signing
 from backend.registration.sweeping import OutboxSweep
 from backend.registration.unlinking import Unlinking
-from backend.services import Foundation, alongside, circuit_options, found, need, on_signals, people_of, reach_of, sweeping, vault_of
+from backend.services import (
+    Foundation,
+    alongside,
+    batch_terms,
+    circuit_options,
+    found,
+    need,
+    on_signals,
+    people_of,
+    reach_of,
+    sweeping,
+    vault_of,
+)
 from backend.settings import Settings
 from backend.webhooks.keeping import MOST_WEBHOOKS, Keeping
 from backend.webhooks.posting import Poster
@@ -55,6 +78,8 @@ class Hands:
     collecting: Collecting
     refreshing: Refreshing
     unlinking: Unlinking
+    linking: Linking
+    rereading: Rereading
 
     async def sign(self, _ctx: dict[Any, Any], *, user_id: str, registration_id: str, run: int, request_id: str) -> None:
         await self.signing.sign(user_id, registration_id, run, request_id=request_id)
@@ -87,6 +112,24 @@ class Hands:
             await self.signing.give_up(user_id, registration_id, run)
 
 
+@dataclass(frozen=True, kw_only=True)
+class BatchHands:
+    """What a worker of the batch queue does. It reads no link for a person who waits."""
+
+    sending: Sending
+
+    async def scheduled_send(self, _ctx: dict[Any, Any], *, org_code: str, minute: str) -> None:
+        await self.sending.send(org_code, datetime.fromisoformat(minute))
+
+    def functions(self, measured: Callable[[Any, str], Any], terms: Terms) -> list[Function]:
+        """As arq takes them."""
+        return [func(measured(self.scheduled_send, SCHEDULED_SEND), name=SCHEDULED_SEND, timeout=longest_run(terms), max_tries=MOST_RUNS)]
+
+    async def on_poisoned(self, _function: str, kwargs: dict[str, JSON]) -> None:
+        """A command on which our own code failed again and again: its links stay due."""
+        await self.sending.give_up(str(kwargs["org_code"]), datetime.fromisoformat(str(kwargs["minute"])))
+
+
 async def run_worker(settings: Settings, queue: str, listener: socket.socket | None = None) -> None:
     """A worker of `queue` (`interactive` or `batch`), until SIGTERM or SIGINT; then it drains.
 
@@ -94,7 +137,7 @@ async def run_worker(settings: Settings, queue: str, listener: socket.socket | N
     """
     configure_logs(settings, process=f"worker-{queue}")
     name = QueueName(queue)
-    foundation = found(settings, SystemClock())
+    foundation, gentle = found(settings, SystemClock()), Gentle()
     try:
         async with (
             calling_node(
@@ -105,14 +148,14 @@ async def run_worker(settings: Settings, queue: str, listener: socket.socket | N
                 valkey=foundation.valkey,
                 dial=dialer(foundation.valkey),
                 metrics=foundation.metrics,
+                beside=gentle if name is QueueName.BATCH else None,
             ) as node,
             http_clients(foundation.directory, settings, foundation.clock, guard=node.guard) as clients,
         ):
             hands = hands_of(foundation, clients)
-            worker = _worker(foundation, name, hands)
+            worker = _worker(foundation, hands) if name is QueueName.INTERACTIVE else _batch_worker(foundation, hands, node, gentle)
             foundation.watched("worker")
             foundation.metrics.watch(partial(_running, worker, name))
-            on_signals(worker.stop)
             await foundation.warm()
             probes = Probes(institutions=clients, database=foundation.database, collecting=hands.collecting)
             async with (
@@ -126,25 +169,86 @@ async def run_worker(settings: Settings, queue: str, listener: socket.socket | N
         await foundation.close()
 
 
-def _worker(foundation: Foundation, queue: QueueName, hands: Hands) -> LeasedWorker:
-    settings, metrics = foundation.settings, foundation.metrics
-    measured = partial(timed, queue=queue, metrics=metrics, clock=foundation.clock)
-
-    async def on_poisoned(function: str, kwargs: dict[str, JSON]) -> None:
-        metrics.count(Metric.JOBS_GIVEN_UP, queue, function)
-        await hands.on_poisoned(function, kwargs)
-
-    return LeasedWorker(
+def _worker(foundation: Foundation, hands: Hands) -> LeasedWorker:
+    settings, queue = foundation.settings, QueueName.INTERACTIVE
+    measured = partial(timed, queue=queue, metrics=foundation.metrics, clock=foundation.clock)
+    worker = LeasedWorker(
         hands.functions(measured),
         queue=queue,
         redis=lambda: connect(need(settings, "valkey_url"), timeout=settings.valkey_timeout, pool=settings.valkey_pool),
         clock=foundation.clock,
         lease=settings.job_lease,
-        max_jobs=settings.interactive_jobs if queue is QueueName.INTERACTIVE else settings.batch_jobs,
+        max_jobs=settings.interactive_jobs,
         job_timeout=settings.provider_deadline * 2,
         drain=settings.drain_seconds,
-        on_poisoned=on_poisoned,
+        on_poisoned=_counted(foundation, queue, hands.on_poisoned),
     )
+    on_signals(worker.stop)
+    return worker
+
+
+def _batch_worker(foundation: Foundation, hands: Hands, node: CallingNode, gentle: Gentle) -> LeasedWorker:
+    """One that gives way: people who wait have the CPU first."""
+    settings, queue, terms = foundation.settings, QueueName.BATCH, batch_terms(foundation.settings)
+    os.nice(settings.batch_niceness)
+    measured = partial(timed, queue=queue, metrics=foundation.metrics, clock=foundation.clock)
+    batch = BatchHands(sending=sending_of(foundation, hands, terms=terms, gate=partial(_is_closed, node.circuits.mirrors), gentle=gentle))
+    worker = LeasedWorker(
+        batch.functions(measured, terms),
+        queue=queue,
+        redis=lambda: connect(need(settings, "valkey_url"), timeout=settings.valkey_timeout, pool=settings.valkey_pool),
+        clock=foundation.clock,
+        lease=settings.batch_lease,
+        max_jobs=settings.batch_jobs,
+        drain=settings.drain_seconds,
+        on_poisoned=_counted(foundation, queue, batch.on_poisoned),
+    )
+
+    def stop() -> None:
+        worker.stop()
+        batch.sending.stop()
+
+    on_signals(stop)
+    return worker
+
+
+def sending_of(
+    foundation: Foundation, hands: Hands, *, terms: Terms, gate: Callable[[str], bool], gentle: Gentle, sleep: Sleep = asyncio.sleep
+) -> Sending:
+    """What carries commands out. `gate(org_code)`: whether all calls may pass; `sleep`: how it waits."""
+    refreshing = ScheduledRefreshing(
+        database=foundation.database,
+        relay=foundation.relay,
+        linking=hands.linking,
+        rereading=hands.rereading,
+        clock=foundation.clock,
+        terms=terms,
+    )
+    tools = Tools(
+        database=foundation.database,
+        refreshing=refreshing,
+        gate=gate,
+        gentle=gentle,
+        terms=terms,
+        most=foundation.settings.batch_in_flight,
+        clock=foundation.clock,
+        sleep=sleep,
+    )
+    return Sending(tools, foundation.directory)
+
+
+def _is_closed(mirrors: Mirrors, org_code: str) -> bool:
+    """Not while its calls grow back to what they were, either: those are people's."""
+    mirror = mirrors.of(org_code, Scope.READ)
+    return mirror.standing is CircuitState.CLOSED and mirror.settled
+
+
+def _counted(foundation: Foundation, queue: QueueName, on_poisoned: OnPoisoned) -> OnPoisoned:
+    async def counted(function: str, kwargs: dict[str, JSON]) -> None:
+        foundation.metrics.count(Metric.JOBS_GIVEN_UP, queue, function)
+        await on_poisoned(function, kwargs)
+
+    return counted
 
 
 def _running(worker: LeasedWorker, queue: QueueName) -> Samples:
@@ -206,13 +310,14 @@ def hands_of(foundation: Foundation, clients: ProviderClients) -> Hands:
         asset_secret=asset_secret,
         lost=unlinking.lost,
     )
+    rereading = Rereading(linking=linking, flights=flights, unlinking=unlinking, clients=clients, clock=clock, asset_secret=asset_secret)
     refreshing = Refreshing(
         database=database,
         relay=foundation.relay,
-        rereading=Rereading(linking=linking, flights=flights, unlinking=unlinking, clients=clients, clock=clock, asset_secret=asset_secret),
+        rereading=rereading,
         directory=foundation.directory,
         clock=clock,
         deadline=settings.provider_deadline,
         defer=timedelta(seconds=settings.defer_seconds),
     )
-    return Hands(signing=signing, collecting=collecting, refreshing=refreshing, unlinking=unlinking)
+    return Hands(signing=signing, collecting=collecting, refreshing=refreshing, unlinking=unlinking, linking=linking, rereading=rereading)

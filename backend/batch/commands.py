@@ -63,3 +63,18 @@ def due_next(week: date, on: date, max_age_days: int = 0) -> date:
     """
     by_week = last_day(week) + timedelta(days=DAYS_OF_A_WEEK)
     return min(by_week, on + timedelta(days=max_age_days)) if max_age_days else by_week
+
+
+class DueLink(Struct, frozen=True):
+    """One link of a page."""
+
+    position: Position
+    user_id: str
+
+
+class ScheduledSendOperator(Struct, frozen=True):
+    """One page of a command: a second's links, on their way from whoever reads them to whoever sends them."""
+
+    command: str  # `command_id`
+    number: int  # of the page, in this run
+    links: tuple[DueLink, ...]

@@ -27,7 +27,7 @@ from backend.coordinator.timing import FleetClock, TimedStore
 from backend.metrics import Metric, Metrics, Sample, Samples
 from backend.providers.counting import CountedReports, circuits_of
 from backend.providers.directory import Directory
-from backend.providers.guard import CircuitGuard, NodeCircuits, node_circuits
+from backend.providers.guard import CircuitGuard, NodeCircuits, Notices, heard_by, node_circuits
 from backend.providers.mirror import Mirrors
 from backend.settings import Settings
 
@@ -98,12 +98,16 @@ async def calling_node(
     valkey: Redis,
     dial: Dial,
     metrics: Metrics | None = None,
+    beside: Notices | None = None,
 ) -> AsyncIterator[CallingNode]:
-    """Reports while the block runs. Give its guard to the clients, then let it be `running`. `metrics` None: nobody looks."""
+    """Reports while the block runs. Give its guard to the clients, then let it be `running`. `metrics` None: nobody looks.
+
+    `beside`: who else hears how calls end; None: nobody.
+    """
     stream, mirrors, fleets = ValkeyStream(valkey), Mirrors(clock), FleetClock(clock)
     reports = CountedReports(StreamedReports(stream))
     alone = Alone(mirrors=mirrors, options=options, clock=clock)
-    async with node_circuits(directory, settings, fleets, reports=reports, mirrors=mirrors, beside=alone) as circuits:
+    async with node_circuits(directory, settings, fleets, reports=reports, mirrors=mirrors, beside=heard_by(alone, beside)) as circuits:
         _show(metrics or Metrics(), reports, circuits)
         heard = following(valkey=valkey, dial=dial, mirrors=mirrors, options=options, clock=fleets, understudy=alone)
         asking = Asking(stream=stream, name=circuits.noticing.node, alone=alone)

@@ -195,6 +195,11 @@ class Timestamps:
         """Whether there is anything to keep that was not known before; False: the collection costs no write."""
         return self._reached != self._known
 
+    @property
+    def heard_any(self) -> bool:
+        """Whether any list was answered."""
+        return bool(self._told or self._not_told)
+
     def of(self, api_code: str) -> str:
         """What to send."""
         return self._known.get(api_code, NEVER_READ)

@@ -148,6 +148,11 @@ class _Both:
         self._second(noticed)
 
 
+def heard_by(first: Notices, second: Notices | None) -> Notices:
+    """Who tells both; None: there is no second."""
+    return first if second is None else _Both(first, second)
+
+
 @asynccontextmanager
 async def node_circuits(
     directory: Callable[[], Directory],
@@ -164,8 +169,7 @@ async def node_circuits(
     """
     mirrors = mirrors or Mirrors(clock)
     async with Noticing(reports, clock) as noticing:
-        notices: Notices = noticing if beside is None else _Both(noticing, beside)
-        guard = CircuitGuard(mirrors=mirrors, notices=notices, clock=clock, slow_after=slow_after(directory, settings))
+        guard = CircuitGuard(mirrors=mirrors, notices=heard_by(noticing, beside), clock=clock, slow_after=slow_after(directory, settings))
         yield NodeCircuits(mirrors=mirrors, noticing=noticing, guard=guard)
 
 

@@ -61,13 +61,13 @@ async def listed(connection: Connection, user_id: str, query: AssetQuery) -> lis
     """This user's assets by provider, then id."""
     after_org, after_id = query.after or (None, None)
     values = {"industry": query.industry, "org_code": query.org_code, "after_org": after_org, "after_id": after_id, "limit": query.limit}
-    return [_asset(row) for row in await _LIST.rows(connection, {"user_id": user_id, **values})]
+    return [asset_in(row) for row in await _LIST.rows(connection, {"user_id": user_id, **values})]
 
 
 async def held(connection: Connection, user_id: str, org_code: str) -> dict[str, Asset]:
     """All that this user has at one provider, by id."""
     rows = await _HELD.rows(connection, {"user_id": user_id, "org_code": org_code})
-    return {row["id"]: _asset(row) for row in rows}
+    return {row["id"]: asset_in(row) for row in rows}
 
 
 def _row(asset: Asset) -> dict[str, object]:
@@ -86,7 +86,8 @@ def _row(asset: Asset) -> dict[str, object]:
     }
 
 
-def _asset(row: Row) -> Asset:
+def asset_in(row: Row) -> Asset:
+    """The asset that a whole row of `assets` holds."""
     return Asset(
         id=row["id"],
         org_code=row["org_code"],
