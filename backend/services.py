@@ -317,9 +317,7 @@ def build_api(settings: Settings, clock: Clock | None = None) -> Api:
         hub=hub,
         webhooks=WebhookEndpoints(verifier=verifier, keeping=keeping, reach=reach_of(settings), max_body=settings.max_body_bytes),
         breakers=_breakers(foundation, verifier),
-        reports=report_endpoints(
-            settings, verifier=verifier, database=foundation.database, directory=foundation.directory, clock=fleets
-        ),
+        reports=report_endpoints(settings, verifier=verifier, database=foundation.database, directory=foundation.directory, clock=fleets),
         mirrors=mirrors,
         following=following(
             valkey=foundation.valkey,

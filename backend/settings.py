@@ -171,14 +171,14 @@ class Settings(BaseSettings):
 
     # Being told: the morning message and alerts
     notice_webhooks: SecretStr | None = Field(
-        default=None, description="comma-separated Slack-compatible webhooks (https) for the morning message and alerts; unset: the log alone"
+        default=None, description="comma-separated Slack-compatible webhooks for the morning message and alerts; unset: the log"
     )
     notice_language: Literal["ko", "en"] = Field(default="ko", description="of the morning message and of alerts")
     morning_at: str = Field(
-        default="09:00", pattern=r"^(0[1-9]|1\d|2[0-3]):[0-5]\d$", description="when the morning message is written, in Korea; from 01:00 on"
+        default="09:00", pattern=r"^(0[1-9]|1\d|2[0-3]):[0-5]\d$", description="of the morning message, in Korea; from 01:00 on"
     )
     traffic_flame: Decimal = Field(default=Decimal("1.5"), gt=1, description="times the calls of a week before from which traffic burns")
-    traffic_drop: Decimal = Field(default=Decimal("0.5"), ge=0, lt=1, description="times the calls of a week before below which it has dropped")
+    traffic_drop: Decimal = Field(default=Decimal("0.5"), ge=0, lt=1, description="and below which it has dropped")
     traffic_floor: int = Field(default=100, ge=0, description="calls below which neither is said")
     alert_seconds: float = Field(default=300.0, ge=0, description="between two messages about the same kind of trouble")
     queue_seconds: float = Field(default=60.0, gt=0, description="that the oldest job may be late before it is an alert")

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from itertools import groupby
 from typing import Any
 
+from backend.documents.operation import JSON, Answer, Operation
+from backend.documents.operation import header as _header
+from backend.documents.operation import json_body as _json
+from backend.documents.operation import parameter as _parameter
+from backend.documents.reports import REPORTS, report_schemas
 from backend.documents.schemas import ORG_CODE, Schema, ref, schemas
-from backend.errors import PROBLEMS, Problem
+from backend.errors import Problem
 from backend.events import Industry
 
-JSON = "application/json"
-PROBLEM_JSON = "application/problem+json"
-
-# Any request of a user may be refused with these.
-USUAL = (
-    Problem.UNAUTHENTICATED,
-    Problem.TOKEN_INVALID,
-    Problem.TOKEN_EXPIRED,
-    Problem.SCOPE_MISSING,
-    Problem.ORIGIN_NOT_ALLOWED,
-    Problem.RATE_LIMITED,
-    Problem.ENGINE_UNAVAILABLE,
-    Problem.INTERNAL,
-)
 _BODY = (Problem.MALFORMED_JSON, Problem.BODY_TOO_SLOW, Problem.BODY_TOO_LARGE, Problem.UNSUPPORTED_MEDIA_TYPE, Problem.VALIDATION_FAILED)
-
-_NEED_NO_BODY = {"NewRefresh"}
 
 _INFO = """Connects all financial institutions of a person at once (MyData).
 
@@ -37,19 +24,10 @@ Errors are problem documents (RFC 9457); programs look at `code`. A method that 
 path `404 not_found`; more than 64 KiB or 100 lines of request line and headers are `431 headers_too_large`. Amounts are decimal strings."""
 
 
-def _header(description: str, schema: Schema | None = None) -> Schema:
-    return {"description": description, "schema": schema or {"type": "string"}}
-
-
-REQUEST_ID = {"X-Request-Id": _header("The caller's, if it sent one of 8 to 64 letters, digits, `.`, `_`, `-`; else a new one")}
 FEED_POSITION = {"X-Feed-Position": _header("`<epoch>:<offset>` of the user's feed, read before the data")}
 LOCATION = {"Location": _header("Path of the registration")}
 REPLAYED = {"Idempotent-Replayed": _header("`true`: the first answer to this key, byte for byte")}
 ETAG = {"ETag": _header("Of everything but `position`")}
-
-
-def _parameter(name: str, where: str, description: str, schema: Schema | None = None, *, required: bool = False) -> Schema:
-    return {"name": name, "in": where, "required": required, "description": description, "schema": schema or {"type": "string"}}
 
 
 def _limit(default: int, most: int) -> Schema:
@@ -69,71 +47,6 @@ _LAST = _parameter("Last-Event-ID", "header", "The same for SSE; it goes before 
 _WAIT = _parameter(
     "wait", "query", "Poll only: seconds to wait for something to come", {"type": "number", "minimum": 0, "maximum": 30, "default": 0}
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    description: str
-    content: dict[str, Schema] = field(default_factory=dict)  # media type -> schema
-    headers: Schema = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Operation:
-    """One method of one path. `scope` None: no token is needed."""
-
-    path: str
-    method: str
-    name: str
-    summary: str
-    tag: str
-    answers: dict[int, Answer]
-    description: str = ""
-    scope: str | None = "user"
-    parameters: tuple[Schema, ...] = ()
-    body: str | None = None  # name of its schema
-    problems: tuple[Problem, ...] = ()
-
-    def document(self) -> Schema:
-        refusals = {*self.problems, *(USUAL if self.scope else (Problem.INTERNAL,))}
-        found: Schema = {
-            "operationId": self.name,
-            "summary": self.summary,
-            "tags": [self.tag],
-            "responses": {**{str(status): _answer(answer) for status, answer in self.answers.items()}, **_refusals(refusals)},
-            "security": [{"token": [self.scope]}] if self.scope else [],
-        }
-        if self.description:
-            found["description"] = self.description
-        if self.parameters:
-            found["parameters"] = list(self.parameters)
-        if self.body:
-            found["requestBody"] = {"required": self.body not in _NEED_NO_BODY, "content": {JSON: {"schema": ref(self.body)}}}
-        return found
-
-
-def _answer(answer: Answer) -> Schema:
-    content = {"content": {media: {"schema": schema} for media, schema in answer.content.items()}} if answer.content else {}
-    return {"description": answer.description, "headers": {**REQUEST_ID, **answer.headers}, **content}
-
-
-def _refusals(problems: set[Problem]) -> Schema:
-    def status(problem: Problem) -> int:
-        return PROBLEMS[problem].status
-
-    found: Schema = {}
-    for code, group in groupby(sorted(problems, key=lambda problem: (status(problem), problem)), key=status):
-        codes = [problem.value for problem in group]
-        schema = {"allOf": [ref("Problem"), {"type": "object", "properties": {"code": {"enum": codes}}}]}
-        late = any(PROBLEMS[Problem(each)].retry_after is not None for each in codes)
-        headers = {**REQUEST_ID, **({"Retry-After": _header("Seconds", {"type": "integer"})} if late else {})}
-        words = ", ".join(f"`{each}`" for each in codes)
-        found[str(code)] = {"description": words, "headers": headers, "content": {PROBLEM_JSON: {"schema": schema}}}
-    return found
-
-
-def _json(description: str, schema: str, headers: Schema | None = None) -> Answer:
-    return Answer(description=description, content={JSON: ref(schema)}, headers=headers or {})
 
 
 _POLLED = _json("Poll", "Polled", FEED_POSITION)
@@ -358,6 +271,7 @@ OPERATIONS: tuple[Operation, ...] = (
         answers={200: _json("The newest first", "BreakerHistory")},
         problems=(Problem.MALFORMED_REQUEST,),
     ),
+    *REPORTS,
     Operation(
         path="/v1/webhooks",
         method="post",
@@ -475,5 +389,5 @@ def openapi(version: str) -> dict[str, Any]:
         "tags": [{"name": name} for name in dict.fromkeys(operation.tag for operation in OPERATIONS)],
         "paths": paths,
         "webhooks": {"event": _DELIVERY},
-        "components": {"schemas": schemas(), "securitySchemes": {"token": token}},
+        "components": {"schemas": {**schemas(), **report_schemas()}, "securitySchemes": {"token": token}},
     }
