@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 import redis
 
+from tests.faults.checkers import calls_stay_within_need
 from tests.faults.stage import Stage
 
 pytestmark = pytest.mark.system
@@ -41,7 +43,8 @@ async def test_a_wiped_valkey_loses_no_work_and_says_that_history_is_gone(stage:
         with stage.history.disturbing("valkey wiped"), redis.Redis.from_url(stage.fleet.valkey.engine.url) as client:
             client.flushall()
         await asyncio.sleep(0.5)  # some work between two wipes
-    await stage.is_well()
+    evidence = await stage.is_well()
+    assert list(calls_stay_within_need(msgspec.structs.replace(evidence, disturbances=()))) == []  # who has a job goes on with it
 
 
 @pytest.mark.long
