@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import jwt
+import structlog
 from msgspec import Struct
 from starlette.requests import HTTPConnection
 
@@ -18,11 +19,14 @@ from backend.clock import Clock
 from backend.errors import Problem, Refused
 from backend.jwks import PATIENCE, PublishedKeys
 
+OPS = "ops"  # the scope of operators
 MIN_SECRET_BYTES = 32  # RFC 7518, 3.2: a key as long as the hash
 _MAX_TOKEN = 8 * 1024
 _MAX_SUB_BYTES = 255
 _MAX_CLAIM = 200
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # JSON can escape them, but PostgreSQL and UTF-8 have no place for them
+
+log = structlog.get_logger()
 
 
 class Identity(Struct, frozen=True, kw_only=True):
@@ -122,13 +126,25 @@ def _text(claims: dict[str, Any], name: str) -> str | None:
 
 
 async def identify(request: HTTPConnection, verifier: TokenVerifier, *, scope: str) -> Identity:
-    """The caller of `request`, who must hold `scope` (`user` or `ops`)."""
-    identity = await verifier.verify(bearer_token(request))
+    """The caller of `request`, who must hold `scope` (`user` or `ops`). Who is refused what operators may do is logged."""
+    try:
+        identity = await verifier.verify(bearer_token(request))
+    except Refused as refused:
+        if scope == OPS:
+            denied(request, refused.problem)
+        raise
     if scope not in identity.scopes:
+        if scope == OPS:
+            denied(request, Problem.SCOPE_MISSING, who=identity.user_id)
         raise Refused(Problem.SCOPE_MISSING, f"This needs a token with the scope `{scope}`.")
     if verifier.budget is not None:
         await verifier.budget.spend(identity.user_id)
     return identity
+
+
+def denied(request: HTTPConnection, problem: Problem, *, who: str | None = None) -> None:
+    """Logs that somebody was refused what operators may do. `who` None: no good token says."""
+    log.warning("operator.denied", path=request.url.path, code=problem.value, who=who)
 
 
 def bearer_token(request: HTTPConnection) -> str:

@@ -23,6 +23,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+from structlog.testing import capture_logs
 
 from backend.clock import ManualClock
 from backend.errors import Problem, Refused
@@ -143,6 +144,22 @@ async def test_the_scope_that_is_needed(verifier: TokenVerifier) -> None:
     with pytest.raises(Refused) as refused:
         await identify(asking(f"Bearer {signed(scope='users ops')}"), verifier, scope="user")
     assert refused.value.problem is Problem.SCOPE_MISSING
+
+
+@pytest.mark.parametrize(
+    ("authorization", "code", "who"),
+    [("user", Problem.SCOPE_MISSING, "anna"), (None, Problem.UNAUTHENTICATED, None), ("eyJ.eyJ.x", Problem.TOKEN_INVALID, None)],
+)
+async def test_whoever_is_refused_what_operators_may_do_is_logged(
+    verifier: TokenVerifier, authorization: str | None, code: Problem, who: str | None
+) -> None:
+    request = asking(f"Bearer {signed() if authorization == 'user' else authorization}" if authorization else None)
+    with capture_logs() as lines, pytest.raises(Refused):
+        await identify(request, verifier, scope="ops")
+    assert [(line["event"], line["path"], line["code"], line["who"]) for line in lines] == [("operator.denied", "/", code, who)]
+    with capture_logs() as lines, contextlib.suppress(Refused):
+        await identify(request, verifier, scope="user")
+    assert lines == []
 
 
 # --- keys from an address --------------------------------------------------------------------------------------------

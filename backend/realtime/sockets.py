@@ -17,7 +17,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from backend.clock import Clock
 from backend.errors import EngineUnavailable, Problem, Refused
 from backend.events import Position
-from backend.identity import Identity, TokenVerifier, bearer_token
+from backend.identity import OPS, Identity, TokenVerifier, bearer_token, denied
 from backend.realtime import protocol
 from backend.realtime.audience import Audience
 from backend.realtime.feed import Slice
@@ -127,8 +127,12 @@ class Socket:
         try:
             identity = await self._verifier.verify(bearer_token(self._websocket) if token is None else token)
         except Refused as exc:
+            if self._audience.scope == OPS:
+                denied(self._websocket, exc.problem)
             return _REJECTIONS.get(exc.problem, Rejection.UNAVAILABLE)
         if self._audience.scope not in identity.scopes:
+            if self._audience.scope == OPS:
+                denied(self._websocket, Problem.SCOPE_MISSING, who=identity.user_id)
             return Rejection.FORBIDDEN
         if joining and not self._hub.admit(self._audience.owner(identity)):
             return Rejection.CROWDED

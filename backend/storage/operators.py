@@ -1,6 +1,7 @@
 """What operators said: the modes of circuits, which stand until they say otherwise, and every action, of which none is ever changed.
 
-In: an action. Out: rows. The mode and the note of who set it are one statement, so that neither is there without the other.
+In: an action. Out: rows. The mode and the note of who set it are one statement, so that neither is there without the other. PostgreSQL
+itself refuses to change or delete a noted action (migration 0012).
 """
 
 from __future__ import annotations
@@ -23,6 +24,12 @@ _SET_MODE = statement(
     SET mode = excluded.mode, reason = excluded.reason, set_by = excluded.set_by, set_at = excluded.set_at
     """
 )
+_NOTE = statement(
+    """
+    INSERT INTO operator_actions (at, who, action, org_code, reason, request_id)
+    VALUES (:at, :who, :action, :org_code, :reason, :request_id)
+    """
+)
 _MODES = statement("SELECT * FROM circuit_modes ORDER BY org_code")
 _ACTIONS = statement(
     """
@@ -33,15 +40,28 @@ _ACTIONS = statement(
 )
 
 
+class Operator(Struct, frozen=True):
+    """Who acts, and by which request."""
+
+    who: str  # the `sub` of their token
+    request_id: str
+
+
 class Action(Struct, frozen=True, kw_only=True):
     """What an operator did: `who` is the `sub` of their token."""
 
     at: datetime
     who: str
     action: str
-    org_code: str
-    reason: str
+    org_code: str  # "": it was about no institution
+    reason: str  # in their words; of an action that asks for none, what it was done to
     request_id: str
+
+
+async def note(connection: Connection, by: Operator, action: str, *, at: datetime, about: str = "", org_code: str = "") -> None:
+    """Notes an action in the caller's transaction; `about`: a reason, or what it was done to."""
+    values = {"at": at, "who": by.who, "action": action, "org_code": org_code, "reason": about, "request_id": by.request_id}
+    await _NOTE.run(connection, values)
 
 
 async def set_mode(connection: Connection, done: Action, mode: str) -> None:

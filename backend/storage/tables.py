@@ -289,14 +289,14 @@ circuit_modes = Table(
     Column("set_at", _MOMENT, nullable=False),
 )
 
-# What operators did. Append-only.
+# What operators did. Append-only: triggers refuse all else (migration 0012).
 operator_actions = Table(
     "operator_actions",
     metadata,
     Column("id", BigInteger, primary_key=True, autoincrement=True),
     Column("at", _MOMENT, nullable=False),
     Column("who", Text, nullable=False),  # the `sub` of their token
-    Column("action", String(32), nullable=False),  # breaker.auto, breaker.forced_open, breaker.forced_closed
+    Column("action", String(32), nullable=False),  # breaker.forced_open, batch.pause, webhook.added and the like
     Column("org_code", String(10), nullable=False),
     Column("reason", Text, nullable=False),
     Column("request_id", String(64), nullable=False),

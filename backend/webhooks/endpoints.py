@@ -17,8 +17,9 @@ from starlette.routing import Route
 from backend.clock import iso
 from backend.errors import Problem, Refused
 from backend.events import EventType, to_json
-from backend.identity import Identity, TokenVerifier, identify
-from backend.web import json_answer, read_json
+from backend.identity import TokenVerifier, identify
+from backend.storage.operators import Operator
+from backend.web import json_answer, read_json, request_id
 from backend.webhooks.addresses import Reach, fault_of
 from backend.webhooks.keeping import Keeping, Webhook
 from backend.webhooks.signing import secret_text
@@ -58,11 +59,11 @@ class WebhookEndpoints:
         ]
 
     async def add(self, request: Request) -> Response:
-        await self._operator(request)
+        operator = await self._operator(request)
         body = await read_json(request, NewWebhook, limit=self.max_body)
         check(body, self.reach)
         events = tuple(dict.fromkeys(body.events)) if body.events is not None else None
-        made = await self.keeping.add(body.url, events, body.description)
+        made = await self.keeping.add(body.url, events, body.description, by=operator)
         shown = {**view(made, (0, 0)), "secret": secret_text(made.keys[0])}
         return json_answer(to_json(shown), status=201, headers={"Location": f"{PATH}/{made.id}", "Cache-Control": "no-store"})
 
@@ -82,22 +83,22 @@ class WebhookEndpoints:
         return json_answer(to_json(view(found, counts.get(webhook_id, (0, 0)))))
 
     async def renew_secret(self, request: Request) -> Response:
-        await self._operator(request)
-        key = await self.keeping.renew_secret(_webhook_id(request))
+        operator = await self._operator(request)
+        key = await self.keeping.renew_secret(_webhook_id(request), by=operator)
         return json_answer(to_json({"secret": secret_text(key)}), headers={"Cache-Control": "no-store"})
 
     async def test(self, request: Request) -> Response:
         operator = await self._operator(request)
-        await self.keeping.test(_webhook_id(request), operator.user_id)
+        await self.keeping.test(_webhook_id(request), by=operator)
         return Response(status_code=202)
 
     async def delete(self, request: Request) -> Response:
-        await self._operator(request)
-        await self.keeping.delete(_webhook_id(request))
+        operator = await self._operator(request)
+        await self.keeping.delete(_webhook_id(request), by=operator)
         return Response(status_code=204)
 
-    async def _operator(self, request: Request) -> Identity:
-        return await identify(request, self.verifier, scope="ops")
+    async def _operator(self, request: Request) -> Operator:
+        return Operator((await identify(request, self.verifier, scope="ops")).user_id, request_id(request))
 
 
 def check(body: NewWebhook, reach: Reach) -> None:

@@ -18,6 +18,7 @@ from backend.errors import Problem, Refused
 from backend.events import to_json
 from backend.storage import webhooks
 from backend.storage.database import Database
+from backend.storage.operators import Operator, note
 from backend.storage.sealed import WEBHOOK_OLD_SECRET, WEBHOOK_SECRET
 from backend.storage.statements import Connection, Row
 from backend.storage.vault import Vault, VaultError
@@ -57,8 +58,8 @@ class Keeping:
         self._clock = clock
         self._draw = draw
 
-    async def add(self, url: str, events: tuple[str, ...] | None, description: str) -> Webhook:
-        """A new webhook with a new secret. Raises `Refused` when there are too many."""
+    async def add(self, url: str, events: tuple[str, ...] | None, description: str, *, by: Operator) -> Webhook:
+        """A new webhook with a new secret. Raises `Refused` when there are too many. Like all that is done `by` somebody, it is noted."""
         now, key = self._clock.now(), self._draw(SECRET_BYTES)
         webhook_id = f"wh_{ULID.from_datetime(now)}"
         row = {
@@ -75,6 +76,7 @@ class Keeping:
             if len(await webhooks.listed(connection)) >= MOST_WEBHOOKS:
                 raise Refused(Problem.VALIDATION_FAILED, f"There are {MOST_WEBHOOKS} webhooks already; delete one first.")
             await webhooks.add(connection, row)
+            await note(connection, by, "webhook.added", at=now, about=webhook_id)
             return next(self._opened(each, now) for each in await webhooks.listed(connection) if each["id"] == webhook_id)
 
         return await self._database.transaction(deed)
@@ -90,7 +92,7 @@ class Keeping:
         async with self._database.reading() as connection:
             return await webhooks.counted(connection)
 
-    async def renew_secret(self, webhook_id: str) -> bytes:
+    async def renew_secret(self, webhook_id: str, *, by: Operator) -> bytes:
         """A new secret; the old one, if it can be read, signs too for a day. Raises `Refused` unless there is such an active webhook."""
         now, key = self._clock.now(), self._draw(SECRET_BYTES)
 
@@ -99,7 +101,7 @@ class Keeping:
             if before is None:
                 return False
             old = self._readable(before["secret_sealed"], WEBHOOK_SECRET.row(webhook_id))
-            return await webhooks.renew_secret(
+            renewed = await webhooks.renew_secret(
                 connection,
                 webhook_id,
                 expected=before["secret_sealed"],
@@ -107,24 +109,30 @@ class Keeping:
                 new=self._vault.seal(key, *WEBHOOK_SECRET.row(webhook_id)),
                 until=now + BOTH_SECRETS,
             )
+            return await _noted(connection, renewed, by, "webhook.secret_renewed", webhook_id, now)
 
         _or_refuse(await self._database.transaction(deed))
         return key
 
-    async def test(self, webhook_id: str, user_id: str) -> None:
+    async def test(self, webhook_id: str, *, by: Operator) -> None:
         """Leaves a delivery that is in nobody's feed, over the one that this caller left before. Raises `Refused`."""
         now = self._clock.now()
         event = to_json({"type": TEST_EVENT, "at": iso(now), "data": {}})
-        _or_refuse(
-            await self._database.transaction(
-                lambda connection: webhooks.add_test(connection, webhook_id, user_id, uuid4(), event, now),
-            )
-        )
 
-    async def delete(self, webhook_id: str) -> None:
+        async def deed(connection: Connection) -> bool:
+            left = await webhooks.add_test(connection, webhook_id, by.who, uuid4(), event, now)
+            return await _noted(connection, left, by, "webhook.tested", webhook_id, now)
+
+        _or_refuse(await self._database.transaction(deed))
+
+    async def delete(self, webhook_id: str, *, by: Operator) -> None:
         """Nothing more is sent, but for what is on its way. Raises `Refused`."""
         now = self._clock.now()
-        _or_refuse(await self._database.transaction(lambda connection: webhooks.delete(connection, webhook_id, now)))
+
+        async def deed(connection: Connection) -> bool:
+            return await _noted(connection, await webhooks.delete(connection, webhook_id, now), by, "webhook.deleted", webhook_id, now)
+
+        _or_refuse(await self._database.transaction(deed))
 
     def _opened(self, row: Row, now: datetime) -> Webhook:
         keys = [self._readable(row["secret_sealed"], WEBHOOK_SECRET.row(row["id"]))]
@@ -151,6 +159,13 @@ class Keeping:
             return self._vault.open(envelope, *name)
         except VaultError:
             return None
+
+
+async def _noted(connection: Connection, done: bool, by: Operator, action: str, webhook_id: str, now: datetime) -> bool:
+    """What was done is noted; what was not, is not."""
+    if done:
+        await note(connection, by, action, at=now, about=webhook_id)
+    return done
 
 
 def _or_refuse(found: bool) -> None:

@@ -225,3 +225,23 @@ def test_what_is_not_an_event_does_not_pass(events: dict[str, Any]) -> None:
 def _valid(document: dict[str, Any], schema: dict[str, Any], body: bytes) -> None:
     """Raises `ValidationError`. The schema may point into the document."""
     jsonschema_rs.Draft202012Validator({**schema, "components": document["components"]}).validate(json.loads(body))
+
+
+def test_no_operator_is_shown_a_persons_data(described: dict[str, Any]) -> None:
+    """Who reads a person's data must be noted (docs/operations.md): nobody can, so that there is nothing to note."""
+
+    def named(node: Any) -> set[str]:
+        if isinstance(node, list):
+            return set().union(*map(named, node))
+        if not isinstance(node, dict):
+            return set()
+        own = {str(node["$ref"]).rpartition("/")[2]} if "$ref" in node else set()
+        return own.union(*map(named, node.values()))
+
+    schemas, personal = described["components"]["schemas"], {"Asset", "Registration", "Link", "Refresh", "Registrations", "Assets", "Links"}
+    assert "Asset" in schemas
+    for operation in (each for each in OPERATIONS if each.scope == "ops" and each.path != "/ops/events"):  # its events are pinned elsewhere
+        shown = named(described["paths"][operation.path][operation.method]["responses"])
+        while more := set().union(*(named(schemas[name]) for name in shown if name in schemas)) - shown:
+            shown |= more
+        assert shown & personal == set(), operation.path

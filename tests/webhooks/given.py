@@ -14,6 +14,7 @@ import orjson
 from backend.clock import ManualClock
 from backend.events import Event, EventType
 from backend.storage.database import Database
+from backend.storage.operators import Operator
 from backend.storage.outbox import publish
 from backend.storage.vault import Vault
 from backend.webhooks.keeping import Keeping, Webhook
@@ -24,6 +25,7 @@ from tests.storage.given import entered
 NOW = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
 KEYS = "k1:" + base64.b64encode(b"v" * 32).decode()
 DEADLINE = 15.0
+OPERATOR = Operator("operator", "req_12345678")
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class World:
         self._lanes: list[Lane] = []
 
     async def webhook(self, *events: EventType, url: str = "https://hooks.example/moa") -> Webhook:
-        return await self.keeping.add(url, tuple(events) or None, "")
+        return await self.keeping.add(url, tuple(events) or None, "", by=OPERATOR)
 
     async def lane(self, webhook: Webhook) -> Lane:
         """What a worker has for this webhook, as it is now. Two lanes of one webhook are two workers'."""

@@ -220,3 +220,17 @@ async def test_every_room_seals_under_the_names_that_the_rotation_knows(house: H
         rows = await house.execute(f"SELECT * FROM {each.table.name} WHERE {each.column} IS NOT NULL")
         assert rows, f"nothing in {each.column}"
         assert all(vault.open(row[each.column], *each.row(*(row[name] for name in each.key))) for row in rows)
+
+
+async def test_what_operators_do_to_webhooks_is_noted_with_their_name_and_request(ops: httpx.AsyncClient, house: House) -> None:
+    made = (await ops.post("/v1/webhooks", json={"url": URL})).json()
+    one = f"/v1/webhooks/{made['id']}"
+    await ops.post(f"{one}/test", headers={"X-Request-Id": "req_of_the_test"})
+    await ops.post(f"{one}/secret")
+    assert (await ops.delete(one)).status_code == 204
+    assert (await ops.delete(one)).status_code == 404  # nothing was done
+    rows = await house.execute(f"SELECT who, action, org_code, request_id FROM operator_actions WHERE reason = '{made['id']}' ORDER BY id")
+    assert [tuple(row)[:3] for row in rows] == [
+        ("operator", f"webhook.{deed}", "") for deed in ("added", "tested", "secret_renewed", "deleted")
+    ]
+    assert rows[1]["request_id"] == "req_of_the_test"

@@ -21,7 +21,7 @@ from backend.webhooks.keeping import TEST_EVENT
 from backend.webhooks.retrying import NoAnswer
 from backend.webhooks.sending import AT_ONCE, Sender
 from backend.webhooks.signing import headers_of
-from tests.webhooks.given import DEADLINE, World
+from tests.webhooks.given import DEADLINE, OPERATOR, World
 
 OTHERS = "datname = current_database() AND pid <> pg_backend_pid()"
 IN_TRANSACTION = f"SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND {OTHERS}"
@@ -249,7 +249,7 @@ async def test_two_workers_never_send_the_same_delivery_at_once(world: World) ->
 
 async def test_a_new_secret_signs_beside_the_old_one_for_a_day(world: World) -> None:
     webhook = await world.webhook()
-    new = await world.keeping.renew_secret(webhook.id)
+    new = await world.keeping.renew_secret(webhook.id, by=OPERATOR)
     await world.commit(COMPLETED)
     await world.send(webhook)
     both = world.receiver.received[-1]
@@ -265,19 +265,19 @@ async def test_a_new_secret_signs_beside_the_old_one_for_a_day(world: World) -> 
 async def test_a_test_event_is_in_nobodys_feed_and_can_be_sent_again(world: World) -> None:
     webhook = await world.webhook(COMPLETED)
     for _ in range(2):
-        await world.keeping.test(webhook.id, "operator")
+        await world.keeping.test(webhook.id, by=OPERATOR)
         assert await world.send(webhook) == 1
         assert world.receiver.what[-1] == ("operator", None)
         assert TEST_EVENT.encode() in world.receiver.received[-1].body
-    await world.keeping.test(webhook.id, "operator")
-    await world.keeping.test(webhook.id, "operator")
+    await world.keeping.test(webhook.id, by=OPERATOR)
+    await world.keeping.test(webhook.id, by=OPERATOR)
     assert await world.send(webhook) == 1
 
 
 async def test_a_deleted_webhook_gets_nothing_more_and_leaves_nothing(world: World) -> None:
     webhook = await world.webhook()
     await world.commit(COMPLETED)
-    await world.keeping.delete(webhook.id)
+    await world.keeping.delete(webhook.id, by=OPERATOR)
     await world.commit(COMPLETED)
     assert await world.keeping.listed() == []
     for _ in range(2):
@@ -315,7 +315,7 @@ async def test_a_worker_sends_when_it_is_woken_and_learns_of_webhooks_by_its_swe
         await world.commit(COMPLETED, FAILED)
         published.set()
         await until(lambda: len(world.receiver.received) == 3)
-        await world.keeping.delete(webhook.id)
+        await world.keeping.delete(webhook.id, by=OPERATOR)
         await sender.sweep(world.clock.now())
         await world.commit(COMPLETED)
         published.set()
@@ -347,7 +347,7 @@ async def test_a_secret_that_nobody_can_open_stops_its_own_webhook_only_and_a_ne
         assert world.receiver.received[0].url == well.url
         assert view(await world.seen(lost), (1, 0))["deliveries"]["last_failure"] == "secret_unreadable"
         assert [state for _, _, state, _ in await world.rows()] == ["pending"]
-        key = await world.keeping.renew_secret(lost.id)
+        key = await world.keeping.renew_secret(lost.id, by=OPERATOR)
         await sender.sweep(world.clock.now())
         await until(lambda: len(world.receiver.received) == 2)
     finally:
@@ -365,7 +365,7 @@ def sealed_by_a_lost_key(webhook_id: str) -> bytes:
 
 async def test_an_old_secret_that_nobody_can_open_is_no_reason_not_to_send(world: World) -> None:
     webhook = await world.webhook()
-    key = await world.keeping.renew_secret(webhook.id)
+    key = await world.keeping.renew_secret(webhook.id, by=OPERATOR)
     async with world.database.reading() as connection:
         await connection.execute("UPDATE webhooks SET old_secret_sealed = $2 WHERE id = $1", webhook.id, sealed_by_a_lost_key(webhook.id))
     assert (await world.seen(webhook)).keys == (key,)
