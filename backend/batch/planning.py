@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 
 
 class Planning:
-    """One per coordinator; `sweep` is called again and again while it leads."""
+    """One per coordinator. A `Sweep`, called each second while it leads; what it finds to do is no lost work."""
 
     name = "batch_plans"
 
@@ -46,6 +46,11 @@ class Planning:
         self._clock = clock
 
     async def sweep(self, now: datetime) -> int:
+        """See `plan_missing`."""
+        await self.plan_missing(now)
+        return 0
+
+    async def plan_missing(self, now: datetime) -> int:
         """Plans what has no plan of today, and counts for rehearsals. How many. Raises `EngineUnavailable`."""
         today = in_korea(now)
         async with self._database.reading() as connection:

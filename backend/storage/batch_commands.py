@@ -42,12 +42,12 @@ _MAKE = statement(
     """
     INSERT INTO batch_commands (org_code, minute, week, day, start_due, start_link, limit_due, limit_link, size, per_100ms, per_minute,
       state, at_due, at_link, created_at)
-    VALUES (:org_code, :minute, :week, :day, :start_due, :start_link, :limit_due, :limit_link, :size, :per_100ms, :per_minute,
+    VALUES (:org_code, :minute, :week, :day, :start_due, :start_link, :limit_due, :limit_link, :size, :per_tenth, :per_minute,
       'waiting', :start_due, :start_link, :now)
     ON CONFLICT DO NOTHING
     """
 )
-_OPEN = statement("SELECT org_code, minute, run, beat_at, created_at FROM batch_commands WHERE state <> 'ended'")
+_OPEN = statement("SELECT org_code, minute, week, run, beat_at FROM batch_commands WHERE state <> 'ended'")
 # Whoever carries it out still is overtaken: its run is another's.
 _CLOSE = statement(
     """
@@ -94,12 +94,12 @@ async def find_range(
 
 
 async def make(connection: Connection, command: Values) -> bool:
-    """False: this minute has one."""
+    """False: this minute has one. `per_tenth`: the column `per_100ms`."""
     return await _MAKE.run(connection, command) > 0
 
 
 async def open_commands(connection: Connection) -> list[Row]:
-    """org_code, minute, run, beat_at (NULL: it was not heard of), created_at of those that have not ended."""
+    """org_code, minute, week, run, beat_at (NULL: it was not heard of) of those that have not ended."""
     return await _OPEN.rows(connection)
 
 

@@ -35,23 +35,23 @@ async def planned(database: Database, now: datetime = NIGHT, org_code: str = BAN
 async def test_a_provider_without_a_plan_gets_one_and_then_keeps_it_for_the_day(database: Database) -> None:
     await linked(database, 700)
     shell = planning(database)
-    assert await shell.sweep(NIGHT) == 1
+    assert await shell.plan_missing(NIGHT) == 1
     made = await planned(database)
     assert (made["links"], made["missing"], made["gap"], made["impossible_on"]) == (700, 0, 0, None)
     assert sum(day["links"] for day in made["days"]) == 700
     assert len(made["days"]) == 7
     assert made["today"] == made["days"][0]["links"] > 0
-    assert await shell.sweep(NIGHT + timedelta(hours=23, minutes=59)) == 0
+    assert await shell.plan_missing(NIGHT + timedelta(hours=23, minutes=59)) == 0
 
 
 async def test_each_night_it_is_made_again_from_what_remains(database: Database) -> None:
     await linked(database, 700)
     shell = planning(database)
-    await shell.sweep(NIGHT)
+    await shell.plan_missing(NIGHT)
     before = await planned(database)
     await ran(database, "UPDATE links SET due_on = '2026-12-05' WHERE user_id <= 'u-3'")  # what is done is due next week
     left = (await ran(database, "SELECT count(*) FROM links WHERE due_on < '2026-12-05'"))[0][0]
-    assert await shell.sweep(NIGHT + A_DAY) == 1
+    assert await shell.plan_missing(NIGHT + A_DAY) == 1
     after = await planned(database, NIGHT + A_DAY)
     assert after["links"] == left < 700
     assert after["days"][0] == before["days"][0], "a day that is over stays as it was planned"
@@ -60,13 +60,13 @@ async def test_each_night_it_is_made_again_from_what_remains(database: Database)
 
 async def test_a_plan_that_is_asked_for_is_made_at_once(database: Database) -> None:
     shell = planning(database, provider(), provider(CARD))
-    assert await shell.sweep(NIGHT) == 2
+    assert await shell.plan_missing(NIGHT) == 2
     await linked(database, 10, org_code=CARD)
     async with database.reading() as connection:
         await batch_plans.make_stale(connection, SUNDAY, CARD)
-    assert await shell.sweep(ONE - A_DAY) == 1
+    assert await shell.plan_missing(ONE - A_DAY) == 1
     assert (await planned(database, ONE - A_DAY, CARD))["links"] == 10
-    assert await shell.sweep(ONE - A_DAY) == 0
+    assert await shell.plan_missing(ONE - A_DAY) == 0
 
 
 async def test_counting_goes_slice_by_slice_over_what_is_due_and_what_is_not(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +84,7 @@ async def test_counting_goes_slice_by_slice_over_what_is_due_and_what_is_not(dat
         SUNDAY,
         NIGHT,
     )  # 1: left, 2: unknown and again (3 > 2), 3: failed once, 4: left, 5: unknown once, 6: failed three times
-    await planning(database).sweep(NIGHT)
+    await planning(database).plan_missing(NIGHT)
     assert (await planned(database))["links"] == 70 - 20 - 1 - 4
     await planning(database, terms=Terms(skips_refreshed=False, attempts=4, unknown_attempts=1)).plan([provider()], NIGHT)
     assert (await planned(database))["links"] == 70 - 1 - 4
@@ -94,7 +94,7 @@ async def test_links_that_are_too_young_wait_for_their_day_or_for_the_next_week(
     await linked(database, 20)
     await ran(database, "UPDATE links SET last_refreshed_at = $1 WHERE link_id <= 5", NIGHT - A_DAY)
     terms = Terms(min_age_days=4, skips_refreshed=False)
-    await planning(database, terms=terms).sweep(NIGHT)
+    await planning(database, terms=terms).plan_missing(NIGHT)
     assert (await planned(database))["links"] == 20
     await ran(database, "UPDATE links SET last_refreshed_at = $1 WHERE link_id <= 5", NIGHT + 3 * A_DAY)  # old enough on Sunday
     await planning(database, terms=terms).plan([provider()], NIGHT + 3 * A_DAY)
@@ -118,7 +118,7 @@ async def test_what_calls_cost_and_what_people_called_is_read_from_the_sums(data
         NIGHT - A_DAY,
         SUNDAY,
     )
-    await planning(database).sweep(NIGHT + timedelta(minutes=5))
+    await planning(database).plan_missing(NIGHT + timedelta(minutes=5))
     made = await planned(database)
     assert made["calls_per_link"] == 7_000
     assert made["days"][0]["already"] == 50
@@ -128,7 +128,7 @@ async def test_what_calls_cost_and_what_people_called_is_read_from_the_sums(data
 
 async def test_an_impossible_week_is_planned_as_far_as_it_goes(database: Database) -> None:
     await linked(database, 1_000)
-    await planning(database, provider(calls_per_second=0.01)).sweep(NIGHT)
+    await planning(database, provider(calls_per_second=0.01)).plan_missing(NIGHT)
     made = await planned(database)
     assert made["left_over"] > 0
     assert made["impossible_on"] == SUNDAY + 6 * A_DAY
@@ -138,16 +138,16 @@ async def test_an_impossible_week_is_planned_as_far_as_it_goes(database: Databas
 async def test_what_a_rehearsal_has_to_do_is_counted_when_it_opens(database: Database) -> None:
     await linked(database, 30)
     shell = planning(database)
-    await shell.sweep(NIGHT)
+    await shell.plan_missing(NIGHT)
     async with database.reading() as connection:
         done = {"now": NIGHT, "who": "olga", "reason": "", "request_id": "r"}
         await batch_plans.add_windows(connection, {BANK: NIGHT + timedelta(minutes=3)}, NIGHT, done)
-    assert await shell.sweep(NIGHT) == 1
+    assert await shell.plan_missing(NIGHT) == 1
     async with database.reading() as connection:
         window = (await batch_plans.open_windows(connection, NIGHT))[0]
         assert (window["links"], window["counted_at"]) == (30, NIGHT)
         assert await batch_plans.open_windows(connection, NIGHT + timedelta(minutes=3)) == []
-    assert await shell.sweep(NIGHT) == 0
+    assert await shell.plan_missing(NIGHT) == 0
     assert [tuple(row) for row in await ran(database, "SELECT who, action, org_code FROM operator_actions")] == [
         ("olga", "batch.run", BANK)
     ]

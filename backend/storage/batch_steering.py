@@ -1,0 +1,111 @@
+"""What operators say about the batch, noted with who said it, and what they look at: sums of a week, and what is in trouble.
+
+In: pauses and their ends; a week. Out: rows. A word and the note of who said it are one statement, so that neither is there without the
+other. Links are named by number here, never by person.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+
+from backend.storage.batch_due import STILL_DUE, Due
+from backend.storage.operators import Action
+from backend.storage.statements import Connection, Row, Values, statement
+
+ALL = ""  # the provider of a pause of everything
+
+_NOTED = """noted AS (
+    INSERT INTO operator_actions (at, who, action, org_code, reason, request_id)
+    VALUES (:now, :who, :action, :org_code, :reason, :request_id))"""
+_PAUSE = statement(
+    f"""
+    WITH {_NOTED}
+    INSERT INTO batch_pauses (org_code, asked_by, asked_at) VALUES (:org_code, :who, :now) ON CONFLICT DO NOTHING
+    """  # noqa: S608  # our own constant
+)
+# Who lets everything go on lets each go on. What was held is planned anew.
+_RESUME = statement(
+    f"""
+    WITH {_NOTED},
+    stale AS (UPDATE batch_plans SET is_stale = true WHERE week = :week AND :org_code IN ('', org_code))
+    DELETE FROM batch_pauses WHERE :org_code IN ('', org_code)
+    """  # noqa: S608
+)
+_PAUSES = statement("SELECT org_code FROM batch_pauses")
+_SUMS = statement(
+    """
+    SELECT org_code, CAST(sum(recorded) AS bigint) AS recorded, CAST(sum(skipped) AS bigint) AS skipped,
+      CAST(coalesce(sum(sent + skipped - failed - unknown) FILTER (WHERE day = :today), 0) AS bigint) AS today
+    FROM batch_commands WHERE week = :week GROUP BY org_code
+    """
+)
+_TROUBLED = statement(
+    """
+    SELECT org_code, count(*) FILTER (WHERE state = 'unknown') AS unknown, count(*) FILTER (WHERE state <> 'unknown') AS failed
+    FROM batch_refreshes WHERE week = :week AND state IN ('failed', 'unknown', 'left') GROUP BY org_code
+    """
+)
+_UNKNOWN = statement(
+    """
+    SELECT org_code, link_id, attempt, minute, sent_at FROM batch_refreshes
+    WHERE week = :week AND state IN ('failed', 'unknown', 'left') AND state = 'unknown' ORDER BY org_code, link_id LIMIT :limit
+    """
+)
+_RUNNING = statement(
+    """
+    SELECT DISTINCT ON (org_code) org_code, minute, size, sent, skipped, state, beat_at FROM batch_commands
+    WHERE minute > :since AND minute <= :now ORDER BY org_code, minute DESC
+    """
+)
+_FEW = statement(f"SELECT count(*) FROM (SELECT FROM links link WHERE {STILL_DUE} LIMIT :most) AS few")  # noqa: S608
+
+
+async def pause(connection: Connection, done: Action) -> None:
+    """Holds a provider's batch, or all (`ALL`), until `resume`."""
+    await _PAUSE.run(connection, _values(done))
+
+
+async def resume(connection: Connection, done: Action, week: date) -> None:
+    """Lets it go on, and has its plan made anew."""
+    await _RESUME.run(connection, {**_values(done), "week": week})
+
+
+async def paused(connection: Connection) -> frozenset[str]:
+    """The providers that are held; `ALL` among them: every one."""
+    return frozenset(await _PAUSES.column(connection))
+
+
+async def sums(connection: Connection, week: date, today: date) -> dict[str, Row]:
+    """By provider: recorded, skipped; today (links that commands of that day took)."""
+    return {row["org_code"]: row for row in await _SUMS.rows(connection, {"week": week, "today": today})}
+
+
+async def troubled(connection: Connection, week: date) -> dict[str, Row]:
+    """By provider: links whose last attempt failed, and those of which nobody knows how it ended."""
+    return {row["org_code"]: row for row in await _TROUBLED.rows(connection, {"week": week})}
+
+
+async def unknown_attempts(connection: Connection, week: date, limit: int) -> list[Row]:
+    """org_code, link_id, attempt, minute, sent_at."""
+    return await _UNKNOWN.rows(connection, {"week": week, "limit": limit})
+
+
+async def latest(connection: Connection, since: datetime, now: datetime) -> dict[str, Row]:
+    """By provider, its last command of a minute that has begun after `since`."""
+    return {row["org_code"]: row for row in await _RUNNING.rows(connection, {"since": since, "now": now})}
+
+
+async def few_due(connection: Connection, org_code: str, due: Due, most: int) -> int:
+    """How many links are due; `most`, if they are as many or more."""
+    return int(await _FEW.value(connection, {**due.values(org_code), "most": most}))
+
+
+def _values(done: Action) -> Values:
+    return {
+        "now": done.at,
+        "who": done.who,
+        "action": done.action,
+        "org_code": done.org_code,
+        "reason": done.reason,
+        "request_id": done.request_id,
+    }
