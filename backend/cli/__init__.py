@@ -221,6 +221,45 @@ def plan(
     show_plan(data, users=users, visitors=uv, out=out, week=on, said=day or [], now=SystemClock().now())
 
 
+@app.command()
+def traffic(
+    date: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="A day in Korea. [default: today]", show_default=False)
+    ] = None,
+    url: Url = None,
+    data: Data = None,
+) -> None:
+    """Shows the calls of a day beside those of the same weekday a week before: what burns, what dropped, and what moved it."""
+    from backend.cli.reports import show_traffic
+
+    show_traffic(data, url, date)
+
+
+@app.command()
+def statistics(
+    week: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="The Sunday with which it begins. [default: the last that is over]", show_default=False),
+    ] = None,
+    url: Url = None,
+    data: Data = None,
+) -> None:
+    """Shows the weekly report that the law asks for."""
+    from backend.cli.reports import show_statistics
+
+    show_statistics(data, url, week)
+
+
+@app.command()
+def alerts(
+    only_open: Annotated[bool, typer.Option("--open", help="Only what is wrong now.")] = False, url: Url = None, data: Data = None
+) -> None:
+    """Shows what is wrong now, since when, and what was."""
+    from backend.cli.reports import show_alerts
+
+    show_alerts(data, url, only_open=only_open)
+
+
 circuits = typer.Typer(help="Which institutions are called, and what operators said about it.", no_args_is_help=False)
 app.add_typer(circuits, name="breakers")
 

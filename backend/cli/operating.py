@@ -78,7 +78,7 @@ class History(Struct, frozen=True):
 def show_breakers(data: Path | None, url: str | None) -> None:
     """Every circuit; in a terminal again and again, until Ctrl-C."""
     with suppress(KeyboardInterrupt):
-        _run(data, url, _watch if console().is_terminal else _look)
+        run(data, url, _watch if console().is_terminal else _look)
 
 
 def show_history(data: Path | None, url: str | None, org_code: str | None, limit: int) -> None:
@@ -89,7 +89,7 @@ def show_history(data: Path | None, url: str | None, org_code: str | None, limit
         found = await calling.ask(api, History, "GET", "/ops/breakers/history", params=asked)
         console().print(history_table(found.lines(limit)))
 
-    _run(data, url, look)
+    run(data, url, look)
 
 
 def set_mode(data: Path | None, url: str | None, org_code: str, mode: str, reason: str) -> None:
@@ -99,7 +99,7 @@ def set_mode(data: Path | None, url: str | None, org_code: str, mode: str, reaso
         done = await calling.ask(api, Done, "PUT", f"/ops/breakers/{_quoted(org_code)}", json={"mode": mode, "reason": reason})
         print(f"{done.org_code}: {done.mode}")
 
-    _run(data, url, put)
+    run(data, url, put)
 
 
 def show_providers(data: Path | None, url: str | None) -> None:
@@ -108,7 +108,7 @@ def show_providers(data: Path | None, url: str | None) -> None:
     async def look(api: Api) -> None:
         console().print(providers_table([(row.org_code, row.name, row.industry, row.status) for row in await calling.providers(api)]))
 
-    _run(data, url, look)
+    run(data, url, look)
 
 
 def _quoted(org_code: str) -> str:
@@ -118,7 +118,8 @@ def _quoted(org_code: str) -> str:
     return org_code
 
 
-def _run(data: Path | None, url: str | None, deed: Callable[[Api], Awaitable[T]]) -> T:
+def run(data: Path | None, url: str | None, deed: Callable[[Api], Awaitable[T]]) -> T:
+    """Does it as an operator, and returns what came of it."""
     settings = settings_of(data)
     address = (url or settings.api_url).rstrip("/")
     if not address.startswith(("http://", "https://")):

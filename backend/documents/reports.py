@@ -15,6 +15,7 @@ _COUNT: Schema = {"type": "integer", "minimum": 0}
 _NUMBER: Schema = {"type": "number", "minimum": 0}
 _FLAG: Schema = {"type": "boolean"}
 _DAY: Schema = {"type": "string", "format": "date"}
+_SO_FAR: Schema = {**_COUNT, "description": "Calls of the day by now, the hour that runs included"}
 _INDUSTRY: Schema = {"type": ["string", "null"], "enum": [*(each.value for each in Industry), None]}
 _SCHEDULED: Schema = {**_FLAG, "description": "By the weekly batch; false: for a person"}
 
@@ -48,8 +49,14 @@ def report_schemas() -> dict[str, Schema]:
 
 
 def _traffic(before: Schema, marked: Schema, cause: Schema) -> dict[str, Schema]:
-    category = obj({"industry": {"type": "string", "enum": [each.value for each in Industry]}, **before}, {**marked, "cause": cause})
-    asked = {"by_user": ref("TrafficFigure"), "scheduled": ref("TrafficFigure"), "sums": ref("Sums")}
+    category = obj(
+        {"industry": {"type": "string", "enum": [each.value for each in Industry]}, **before, "so_far": _SO_FAR}, {**marked, "cause": cause}
+    )
+    asked = {
+        "by_user": ref("TrafficFigure"),
+        "scheduled": ref("TrafficFigure"),
+        "sums": {**ref("Sums"), "description": "Of the day by now, the hour that runs included"},
+    }
     provider = obj({"org_code": ORG_CODE, "name": TEXT, "industry": _INDUSTRY, **before, **asked}, marked)
     return {
         "Traffic": obj(

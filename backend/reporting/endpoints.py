@@ -16,12 +16,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from backend.clock import Clock, iso
-from backend.events import to_json
+from backend.events import Industry, to_json
 from backend.identity import Identity, TokenVerifier, identify
 from backend.providers.directory import Directory
 from backend.reporting.alarms import Alerts
 from backend.reporting.comparing import Comparing, industries_of, names_of
-from backend.reporting.comparison import Category, Cause, Figure, Mark, OfOne, hours_of
+from backend.reporting.comparison import Category, Cause, Compared, Figure, Mark, OfOne, hours_of
 from backend.reporting.figures import NOTHING, Sums, day_of, grouped
 from backend.reporting.morning_text import Language, morning_text
 from backend.reporting.reading import Traffic
@@ -64,17 +64,18 @@ class ReportEndpoints:
             raise malformed("date", "that day has not begun in Korea")
         until = hours_of(day, now)
         compared = await self.comparing.compared(day, until)
-        sums = grouped(await self.traffic.by_provider(day, until), lambda each: each.org_code, lambda each: each.sums)
+        sums = grouped(await self.traffic.by_provider(day), lambda each: each.org_code, lambda each: each.sums)
         losses = await self.traffic.losses()
-        names = names_of(self.directory())
+        names, industries = names_of(self.directory()), industries_of(self.directory())
+        so_far = grouped(sums.items(), lambda each: industries.get(each[0]), lambda each: each[1])
         shown = {
             "date": day.isoformat(),
             "compared_with": compared.before.isoformat(),
             "until": iso(until),
             "history": compared.history,
             **({"history_since": iso(compared.known_since)} if compared.known_since else {}),
-            "categories": [_category(each, names) for each in compared.categories],
-            "providers": [_provider(each, sums.get(each.org_code, NOTHING), names) for each in compared.providers],
+            "categories": [_category(each, so_far.get(each.industry, NOTHING), names) for each in compared.categories],
+            "providers": [_provider(each, sums.get(each.org_code, NOTHING), names) for each in _everybody(compared, sums, industries)],
             "text": {language.value: morning_text(compared, names, language) for language in Language},
             "losses": {"reports": losses.reports, "calls": losses.calls},
         }
@@ -135,9 +136,17 @@ def _day(request: Request, name: str) -> date | None:
     return found
 
 
-def _category(category: Category, names: Mapping[str, str]) -> dict[str, Any]:
+def _everybody(compared: Compared, sums: Mapping[str, Sums], industries: Mapping[str, Industry]) -> list[OfOne]:
+    """Who was called in the hours that are compared, on either day, or only in the one that runs."""
+    nothing = Figure(0, 0)
+    late = sums.keys() - {each.org_code for each in compared.providers}
+    more = [OfOne(org_code=code, industry=industries.get(code), by_user=nothing, scheduled=nothing, mark=None) for code in late]
+    return sorted([*compared.providers, *more], key=lambda each: each.org_code)
+
+
+def _category(category: Category, so_far: Sums, names: Mapping[str, str]) -> dict[str, Any]:
     cause = {"cause": _cause(category.cause, names)} if category.cause is not None else {}
-    return {"industry": category.industry, **_figure(category.figure, category.mark), **cause}
+    return {"industry": category.industry, **_figure(category.figure, category.mark), "so_far": so_far.calls, **cause}
 
 
 def _provider(each: OfOne, sums: Sums, names: Mapping[str, str]) -> dict[str, Any]:

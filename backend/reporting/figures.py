@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
 from datetime import UTC, date, datetime, time, timedelta
-from math import sqrt
+from decimal import Decimal, localcontext
 from typing import TypeVar
 
 from msgspec import Struct
@@ -16,6 +16,7 @@ from backend.clock import KST
 from backend.providers.traffic import BOUNDS_MS
 
 WEEK = timedelta(days=7)
+ENOUGH = 40  # digits beyond the whole number of a root: a float has 17
 
 Key = TypeVar("Key", bound=Hashable)
 T = TypeVar("T")
@@ -70,9 +71,13 @@ NOTHING = Sums()
 def deviation(count: int, total: int, squares: int) -> float:
     """Standard deviation of a population of `count` > 0 whole numbers, by their sum and the sum of their squares.
 
-    In whole numbers up to the root: floats would lose what little differs when the mean is large.
+    In whole numbers up to the root, and the root with as many digits as make its last bit right: floats would lose what little differs when
+    the mean is large.
     """
-    return sqrt(count * squares - total * total) / count
+    variance = count * squares - total * total  # times the square of the count
+    with localcontext() as context:
+        context.prec = len(str(variance)) // 2 + ENOUGH
+        return float(Decimal(variance).sqrt() / count)
 
 
 def grouped(each: Iterable[T], key: Callable[[T], Key], sums: Callable[[T], Sums]) -> dict[Key, Sums]:

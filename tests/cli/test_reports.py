@@ -1,0 +1,90 @@
+"""`moa traffic`, `moa statistics` and `moa alerts` against a running system."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from rich.console import Console
+
+from backend.cli.report_tables import (
+    Alert,
+    Category,
+    Consents,
+    Figure,
+    Losses,
+    OfProvider,
+    Reason,
+    Reported,
+    Statistics,
+    Sums,
+    Traffic,
+    alerts_table,
+    categories_table,
+    providers_table,
+    statistics_table,
+)
+from tests.running import Running
+
+NOW = datetime(2026, 11, 22, 1, tzinfo=UTC)
+
+
+def printed(table: object) -> str:
+    console = Console(width=200)
+    with console.capture() as said:
+        console.print(table)
+    return said.get()
+
+
+@pytest.mark.system
+def test_all_three_answer(running: Running, moa) -> None:
+    data = ("--data", str(running.data))
+    said = moa("traffic", *data)
+    assert (said.code, said.err) == (0, "")
+    assert "은행 bank" in said.out
+    assert "[제공기관 트래픽 증가 알림]" in said.out
+    for command in (("statistics", "--week", "2026-01-04"), ("alerts", "--open"), ("traffic", "--date", "2026-01-04")):
+        said = moa(*command, *data)
+        assert (said.code, said.err) == (0, ""), command
+    said = moa("statistics", "--week", "2026-01-05", *data)
+    assert said.code == 1
+    assert "a Sunday is needed; the one of that week is 2026-01-04" in said.err
+
+
+def test_what_burns_is_marked_with_its_ratio() -> None:
+    nothing = Figure(0, 0)
+    provider = OfProvider(
+        "A1MOABK001", "[bold]은행", 167, 100, Figure(167, 100), nothing, Sums(170, 169, 1, 12.34, 5.6), "bank", 1.67, "flame"
+    )
+    found = Traffic(
+        date="2024-04-02",
+        compared_with="2024-03-26",
+        until=NOW,
+        categories=(Category("bank", 167, 100, 170, 1.67, "flame"), Category("card", 40, 100, 40, 0.4, "drop"), Category("insu", 1, 0, 1)),
+        providers=(provider,),
+        text={},
+        losses=Losses(0, 0),
+    )
+    lines = printed(categories_table(found)).splitlines()
+    bank, card, insu = [line.split() for line in lines if any(name in line for name in ("bank", "card", "insu"))]
+    assert bank == ["은행", "bank", "170", "167", "100", "1.67", "🔥"]
+    assert card[-2:] == ["0.40", "📉"]
+    assert insu == ["보험", "insu", "1", "1", "0"]
+    assert "until 10:00" in printed(providers_table(found))
+    assert "[bold]은행" in printed(providers_table(found))
+
+
+def test_the_weekly_report_shows_who_asked_and_why_calls_failed() -> None:
+    sums = Sums(3, 2, 1, 10.0, 2.5)
+    one = Reported("A1MOABK001", "은행", sums, sums, (Reason("50001", 1),), Consents(1, 2, 3))
+    shown = printed(statistics_table(Statistics("2024-03-31", "2024-04-06", complete=False, providers=(one,))))
+    assert "2024-03-31 to 2024-04-06, not over yet" in shown
+    users, scheduled = [line.split() for line in shown.splitlines() if "A1MOABK001" in line]
+    assert users[2:] == ["users", "3", "2", "1", "10.0", "2.5", "3", "1", "2", "50001:", "1"]
+    assert scheduled[2:] == ["scheduled", "3", "2", "1", "10.0", "2.5"]
+
+
+def test_alerts_show_since_when_and_until_when() -> None:
+    shown = printed(alerts_table([Alert("queue:batch", "queue_old", {"queue": "batch"}, NOW), Alert("k", "moon", {}, NOW, NOW)]))
+    assert "now" in shown
+    assert "queue: batch" in shown
