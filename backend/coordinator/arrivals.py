@@ -24,6 +24,7 @@ class ProbeAsked(Struct, frozen=True):
 
     name: str
     wanted: bool = True  # whether somebody waits for this institution
+    epoch: int = 0  # of the decision by which it is open to that node
 
 
 class ProbeAnswered(Struct, frozen=True):

@@ -36,10 +36,10 @@ class Asking:
         self._numbers = count(1)
         self._waiting: dict[int, asyncio.Future[Decision]] = {}
 
-    async def ask(self, circuit: Circuit, *, wanted: bool = True) -> Decision | None:
+    async def ask(self, circuit: Circuit, *, wanted: bool = True, epoch: int = 0) -> Decision | None:
         """The decision that grants the probe, or more time with it; None: it is not ours. Raises `EngineUnavailable`.
 
-        `wanted`: whether somebody waits for this institution.
+        `wanted`: whether somebody waits for this institution. `epoch`: of the decision by which it is open here.
         """
         if self._alone.decides:
             return self._alone.ask(circuit, wanted=wanted)
@@ -48,7 +48,7 @@ class Asking:
         self._waiting[number] = answer
         try:
             async with asyncio.timeout(ANSWERED_WITHIN):
-                await self._stream.append(ProbeWanted(circuit=circuit, name=self._name, number=number, wanted=wanted))
+                await self._stream.append(ProbeWanted(circuit=circuit, name=self._name, number=number, wanted=wanted, epoch=epoch))
                 return await answer
         except TimeoutError:
             return None

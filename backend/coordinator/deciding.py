@@ -203,7 +203,7 @@ class Bench:
             case Report() as report:
                 self._note(self.hearing.heard(report, min(entry.at_ms, now), self._draw))
             case ProbeWanted() as asked if now - entry.at_ms <= ANSWERED_WITHIN * 1000:
-                given = self.hearing.tell(asked.circuit, ProbeAsked(asked.name, asked.wanted), now, self._draw())
+                given = self.hearing.tell(asked.circuit, ProbeAsked(asked.name, asked.wanted, asked.epoch), now, self._draw())
                 self._note([given])
                 if admitted(given, asked.name):
                     self._answers.append(Admitted(asked.name, asked.number, decision_of(given.standing, now, self._options)))

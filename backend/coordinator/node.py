@@ -69,9 +69,8 @@ class CallingNode:
             guards=self.guard,
             state_of=self.circuits.mirrors.state_of,
             clock=self.clock,
-            lease=self.options.probe_lease_ms / 1000,
+            options=self.options,
             draw=random,
-            automatic=self.options.automatic,
         )
         self.following.on_change(probing.hear)
         self.alone.on_change(probing.hear)

@@ -15,6 +15,7 @@ from typing import Protocol
 import structlog
 
 from backend.clock import Clock
+from backend.coordinator.options import Options
 from backend.errors import EngineUnavailable, ProviderError
 from backend.providers.circuits import Circuit, CircuitState, Decision, Mode
 from backend.providers.transport import Guard
@@ -29,10 +30,11 @@ log = structlog.get_logger()
 class ProbeAsking(Protocol):
     """The leading coordinator's word."""
 
-    async def ask(self, circuit: Circuit, *, wanted: bool = True) -> Decision | None:
+    async def ask(self, circuit: Circuit, *, wanted: bool = True, epoch: int = 0) -> Decision | None:
         """Asks for the probe, or for more time with it. The half-open decision that grants it; None: it is not ours.
 
-        `wanted`: whether somebody waits for this institution. Raises `EngineUnavailable`.
+        `wanted`: whether somebody waits for this institution. `epoch`: of the decision by which it is open here.
+        Raises `EngineUnavailable`.
         """
         ...
 
@@ -82,6 +84,8 @@ class _Due:
     """When this node is to ask for the probe of one circuit, on the monotonic clock. None: not before somebody says so."""
 
     def __init__(self, clock: Clock) -> None:
+        self.epoch = 0  # of the decision by which the circuit is open
+        self.after_others = False  # whether the last probe was ours, and others are to try first
         self._clock = clock
         self._at: float | None = None
         self._changed = asyncio.Event()
@@ -110,22 +114,19 @@ class Probing:
         guards: ProbeGuards,
         state_of: Callable[[Circuit], CircuitState],
         clock: Clock,
-        lease: float,
+        options: Options,
         draw: Callable[[], float],
-        automatic: bool = True,
     ) -> None:
-        """`state_of`: as this node knows it now. `lease`: seconds of a probe's lease. `draw`: random numbers in [0, 1).
-
-        `automatic`: whether a probe is wanted though nobody waits (`Options.automatic`); then nobody is asked who does.
-        """
+        """`state_of`: as this node knows it now. `options`: the coordinator's. `draw`: random numbers in [0, 1)."""
         self._asking = asking
         self._probed = probed
         self._guards = guards
         self._state_of = state_of
         self._clock = clock
-        self._lease = lease
+        self._lease = options.probe_lease_ms / 1000
+        self._others_first = options.others_first_ms / 1000
+        self._automatic = options.automatic
         self._draw = draw
-        self._automatic = automatic
         self._due: dict[Circuit, _Due] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -137,7 +138,12 @@ class Probing:
                 self._due.pop(circuit).set(0.0)
         elif decision.state is CircuitState.OPEN:
             waits = decision.mode is Mode.AUTO and decision.retry_in_ms is not None
-            self._watched(circuit).set((decision.retry_in_ms or 0) / 1000 + self._draw() * SPREAD if waits else None)
+            due = self._watched(circuit)
+            due.epoch = decision.epoch
+            first = self._others_first if due.after_others else 0.0
+            due.set((decision.retry_in_ms or 0) / 1000 + first + self._draw() * SPREAD if waits else None)
+        elif circuit in self._due:
+            self._due[circuit].after_others = False
 
     def _watched(self, circuit: Circuit) -> _Due:
         if circuit not in self._due:
@@ -158,15 +164,16 @@ class Probing:
         while self._due.get(circuit) is due:
             await due.come()
             if self._state_of(circuit) is CircuitState.OPEN:
-                await self._ask(circuit)
+                await self._ask(circuit, due)
             await asyncio.sleep(ASKED_AGAIN * (0.5 + self._draw()))
 
-    async def _ask(self, circuit: Circuit) -> None:
+    async def _ask(self, circuit: Circuit, due: _Due) -> None:
         with suppress(EngineUnavailable):
             wanted = self._automatic or await self._probed.is_awaited(circuit)
             asked = self._clock.monotonic()
-            granted = await self._asking.ask(circuit, wanted=wanted)
+            granted = await self._asking.ask(circuit, wanted=wanted, epoch=due.epoch)
             if granted is not None:
+                due.after_others = True
                 await self._probe(granted, _Lease(self._clock, self._lease, asked))
 
     async def _probe(self, granted: Decision, lease: _Lease) -> None:

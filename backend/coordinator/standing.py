@@ -32,6 +32,7 @@ class Reason(StrEnum):
     PROBE_RELEASED = "probe_released"
     RECOVERED = "recovered"
     MODE_ENDED = "forced_mode_ended"
+    REMEMBERED = "remembered"  # by a node: the store has lost what opened it
     METRICS_ONLY = "metrics_only"
 
 
@@ -67,7 +68,7 @@ class Standing(Struct, frozen=True, kw_only=True):
 
 def decision_of(standing: Standing, now: float, options: Options) -> Decision:
     """What nodes are told of a circuit at `now`: what is left of each duration."""
-    retry_at = standing.probe.until_ms if standing.probe is not None else standing.probe_at_ms
+    retry_at = standing.probe.until_ms if standing.probe is not None else _probe_due_ms(standing)
     ramps = standing.state is CircuitState.CLOSED and standing.mode is Mode.AUTO and standing.reason == Reason.RECOVERED
     return Decision(
         circuit=standing.circuit,
@@ -83,7 +84,13 @@ def decision_of(standing: Standing, now: float, options: Options) -> Decision:
 
 def probe_is_due(standing: Standing, now: float) -> bool:
     """Whether somebody should ask for the probe."""
-    return standing.probe_at_ms is not None and now >= max(standing.probe_at_ms, standing.held_ms)
+    due = _probe_due_ms(standing)
+    return due is not None and now >= due
+
+
+def _probe_due_ms(standing: Standing) -> float | None:
+    """Not while who probed last may believe to be at it. None: nobody probes by itself."""
+    return None if standing.probe_at_ms is None else max(standing.probe_at_ms, standing.held_ms)
 
 
 def restored(standing: Standing, now: float, options: Options) -> Standing:

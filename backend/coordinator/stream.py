@@ -44,6 +44,7 @@ class ProbeWanted(Struct, frozen=True, kw_only=True):
     name: str  # under which it reports
     number: int = 0  # of the asking, so that its answer can be told from that to an earlier one
     wanted: bool = True  # whether somebody waits for this institution
+    epoch: int = 0  # of the decision by which it is open to that node
 
 
 class ProbeGivenBack(Struct, frozen=True, kw_only=True):

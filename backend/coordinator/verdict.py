@@ -114,6 +114,18 @@ def _doubted(standing: Standing, reason: Reason, *, contradicted: bool, at: _At)
     return _opened(standing, reason, at) if at.now - since >= patience else replace(standing, doubted_ms=since)
 
 
+def _remembered(standing: Standing, asked: ProbeAsked, at: _At) -> Standing:
+    """Closed, as far as the store knows, which has lost the decision that opened it to a node: a probe is to look, not everybody.
+
+    Whoever probed in the store's former life may still be at it, so nobody is admitted before that lease is over.
+    """
+    if asked.epoch <= standing.epoch or not at.options.acts:
+        return standing
+    until = at.now + at.options.probe_lease_ms
+    known = replace(standing, epoch=asked.epoch, opened=1, held_ms=until)
+    return _told(_in_state(known, CircuitState.OPEN, Reason.REMEMBERED, at, probe_at_ms=until), at)
+
+
 # --- open -------------------------------------------------------------------------------------------------------------------------------
 
 
@@ -225,7 +237,7 @@ _BY_STATE: dict[CircuitState, dict[type[Any], Callable[..., Standing]]] = {
     CircuitState.CLOSED: {
         Heard: _judged,
         TimePassed: _stays,
-        ProbeAsked: _stays,
+        ProbeAsked: _remembered,
         ProbeAnswered: _stays,
         ProbeReleased: _stays,
         MaintenanceTold: _rests,

@@ -169,7 +169,7 @@ class Fleet:
 
     def ask(self, node: Node, circuit: Circuit, *, answered: bool = True) -> None:
         """Asks for the probe, or for more time; the answer may be lost."""
-        given = self.leader.hearing.tell(circuit, ProbeAsked(node.name), self.now, 0.5)
+        given = self.leader.hearing.tell(circuit, ProbeAsked(node.name, epoch=node.mirrors[circuit].epoch), self.now, 0.5)
         taken = self._carried_out(self.leader, given)
         if taken and answered and admitted(given, node.name):
             probe = given.standing.probe

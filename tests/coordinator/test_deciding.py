@@ -12,7 +12,7 @@ from backend.coordinator.store import STANDINGS
 from backend.coordinator.stream import ModesChanged
 from backend.providers.circuits import CircuitState, Mode
 from backend.providers.outcomes import Weight
-from tests.coordinator.shell import OTHER, READ, TOKEN, Fleet, ended, until
+from tests.coordinator.shell import OPTIONS, OTHER, READ, TOKEN, Fleet, ended, until
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 
@@ -167,6 +167,26 @@ async def test_a_wiped_valkey_begins_another_life_in_which_forced_modes_stand_ag
         for node in fleet.nodes[:2]:
             await node.report(Weight.FAILURE, 2)
         await fleet.all_are(OPEN)
+
+
+async def test_a_wiped_valkey_is_reminded_of_an_open_circuit_by_who_waits_for_its_probe(fleet: Fleet) -> None:
+    """Else everybody would call the institution again as soon as nodes cease to believe what they heard in the old life."""
+    first, second = await fleet.several(2)
+    async with fleet.led(1):
+        await fleet.fails()
+        await fleet.all_are(OPEN)
+        epoch = first.mirrors.of(READ.org_code, READ.scope).epoch
+        await fleet.redis.flushall()
+        await fleet.redis.set(FENCE, 1)
+        await until(lambda: first.mirrors.of(READ.org_code, READ.scope).epoch == 0, 5)  # it has heard of the new life
+        await asyncio.sleep(0.3)  # so has the leader
+        assert await first.asking.ask(READ, epoch=epoch) is None, "another may still be at its probe"
+        await until(lambda: second.mirrors.of(READ.org_code, READ.scope).epoch > epoch)
+        assert first.state() is second.state() is OPEN
+        await asyncio.sleep(OPTIONS.probe_lease_ms / 1000)
+        granted = await first.asking.ask(READ, epoch=epoch)
+        assert granted is not None
+        assert granted.state is HALF_OPEN
 
 
 async def test_a_leader_ends_when_it_is_told_to(fleet: Fleet) -> None:

@@ -107,9 +107,8 @@ class Node:
             guards=guard,
             state_of=self.mirrors.state_of,
             clock=fleet.clock,
-            lease=OPTIONS.probe_lease_ms / 1000,
+            options=fleet.options,
             draw=lambda: 0.0,
-            automatic=fleet.options.automatic,
         )
         self.released: list[int] = []
         self._reports = 0
@@ -125,9 +124,9 @@ class Node:
             report = Report(node=self.name, number=self._reports, calls=(ended,))
             self.fleet.said(self.fleet.hearing.heard(report, self.fleet.now(), lambda: 0.0))
 
-    async def ask(self, circuit: Circuit, *, wanted: bool = True) -> Decision | None:
+    async def ask(self, circuit: Circuit, *, wanted: bool = True, epoch: int = 0) -> Decision | None:
         self.fleet.asked.append(wanted)
-        given = self.fleet.hearing.tell(circuit, ProbeAsked(self.name, wanted), self.fleet.now(), 0.0)
+        given = self.fleet.hearing.tell(circuit, ProbeAsked(self.name, wanted, epoch), self.fleet.now(), 0.0)
         self.fleet.said([given])
         return decision_of(given.standing, self.fleet.now(), OPTIONS) if admitted(given, self.name) else None
 
@@ -245,6 +244,15 @@ async def test_without_automatic_transition_nobody_probes_until_somebody_waits()
         await until(lambda: fleet.state is CircuitState.CLOSED)
     assert len(fleet.bank.calls) == 2
     assert fleet.waiting == 0
+
+
+async def test_the_only_node_asks_again_as_soon_as_others_have_had_their_time() -> None:
+    """Before that nobody would answer, and waiting for an answer would cost more."""
+    fleet = Fleet(Bank(), replace(OPTIONS, others_first_ms=200, probe_lease_ms=90))
+    async with fleet.of("one"):
+        fleet.opens()
+        await until(lambda: len(fleet.bank.calls) == 3)
+    assert len(fleet.asked) == 3
 
 
 async def _said_nothing(_circuit: Circuit, _fence: int) -> None: ...

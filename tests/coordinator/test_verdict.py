@@ -51,7 +51,7 @@ evidences = st.builds(
 arrivals = st.one_of(
     st.builds(Heard, evidences),
     st.just(TimePassed()),
-    st.builds(ProbeAsked, st.sampled_from("abc"), st.booleans()),
+    st.builds(ProbeAsked, st.sampled_from("abc"), st.booleans(), small),
     st.builds(ProbeAnswered, small, st.sampled_from(list(Weight))),
     st.builds(ProbeReleased, small),
     st.builds(MaintenanceTold, small, st.floats(-10, 200_000)),

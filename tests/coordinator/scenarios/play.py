@@ -11,7 +11,8 @@
 Calls: `.` answered, `S` slow, `F` failed, `I` ignored, `R60` planned maintenance for 60 s; `F*50` fifty of them. They began under the epoch
 that stands, unless the line says `@2`; they ended just now, unless it says `3s ago`; they went to one bank, unless it says `at X`. Several
 nodes before the colon report the same, each for itself. Other lines: `again` (the last report comes once more), `a asks`, `a asks idly`,
-`a releases`, `a releases @2`, `says forced_open "why"`, `a new leader`, `a new leader knows nothing`, `time passes`.
+`a asks @7` (to whom it is open since that epoch), `a releases`, `a releases @2`, `says forced_open "why"`, `a new leader`,
+`a new leader knows nothing`, `time passes`.
 After `->` stand facts of `told_of`, each of which must hold; a failing play prints itself with the line, and all that held instead.
 """
 
@@ -164,7 +165,7 @@ class _Stage:
     def _request(self, words: list[str]) -> Arrived:
         match words:
             case [node, "asks", *how]:
-                return ProbeAsked(node, wanted=not how)
+                return ProbeAsked(node, wanted="idly" not in how, epoch=int(how[-1][1:]) if how and how[-1][0] == "@" else 0)
             case [_, "releases", *which]:
                 probe = self._standing.probe
                 return ProbeReleased(int(which[0][1:]) if which else probe.fence if probe is not None else 0)

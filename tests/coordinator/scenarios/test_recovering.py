@@ -279,3 +279,33 @@ def test_an_open_circuit_is_said_again_before_nodes_stop_to_believe_it() -> None
         34.9s  time passes           -> epoch 2, not told
         35s    time passes           -> open, epoch 3, expires 30s, told
     """)
+
+
+def test_a_circuit_that_the_store_forgot_is_probed_when_a_node_remembers_that_it_is_open() -> None:
+    play("""
+        size=4 minimum_calls=4 quorum=1 probe_lease_ms=3000
+        0s     a: F F F F            -> open, epoch 1
+        1s     a new leader knows nothing
+        1.1s   a asks @7             -> open remembered, epoch 8, wait 3s, told      # another may still be at a probe
+        1.2s   b asks @7             -> open remembered, epoch 8, not told
+        4.1s   b asks @8             -> half_open, probe b, epoch 9
+        4.2s   b: F                  -> open probe_failed, wait 10s
+        14.2s  a asks                -> half_open
+        14.3s  a: . .                -> closed recovered
+    """)
+
+
+def test_a_node_that_has_not_heard_of_the_closing_opens_nothing() -> None:
+    play(f"""{OPENED}
+        5s     a asks                -> half_open, epoch 2
+        5.1s   a: . .                -> closed recovered, epoch 3
+        5.2s   b asks @1             -> closed, epoch 3, not told
+        5.3s   b asks @3             -> closed, epoch 3, not told
+    """)
+
+
+def test_what_is_only_measured_is_not_opened_by_a_memory_either() -> None:
+    play("""
+        size=4 minimum_calls=4 quorum=1 acts=no
+        1s     a asks @7             -> closed, not told
+    """)
