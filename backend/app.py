@@ -89,6 +89,7 @@ def _routes(api: Api, settings: Settings) -> list[BaseRoute]:
         *links.routes(),
         *api.webhooks.routes(),
         *api.breakers.routes(),
+        *api.batch.routes(),
         *api.reports.routes(),
         *realtime_routes(realtime),
         *_operations(api),

@@ -49,6 +49,7 @@ class Problem(StrEnum):
     NOTHING_TO_RETRY = "nothing_to_retry"
     NOTHING_TO_CANCEL = "nothing_to_cancel"
     NOTHING_TO_REFRESH = "nothing_to_refresh"
+    OUTSIDE_WINDOW = "outside_window"
     BODY_TOO_LARGE = "body_too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     VALIDATION_FAILED = "validation_failed"
@@ -88,6 +89,9 @@ PROBLEMS: dict[Problem, ProblemKind] = {
     ),
     Problem.NOTHING_TO_CANCEL: ProblemKind(409, "Nothing to cancel", "Every provider of this registration has already ended."),
     Problem.NOTHING_TO_REFRESH: ProblemKind(409, "Nothing to refresh", "No provider is linked; connect one with POST /v1/registrations."),
+    Problem.OUTSIDE_WINDOW: ProblemKind(
+        409, "Outside of the transfer window", "The provider takes scheduled calls only in its transfer window; ask again within it."
+    ),
     Problem.BODY_TOO_LARGE: ProblemKind(413, "Body too large", "Send a smaller body."),
     Problem.UNSUPPORTED_MEDIA_TYPE: ProblemKind(415, "Unsupported media type", "Send `Content-Type: application/json`."),
     Problem.VALIDATION_FAILED: ProblemKind(422, "Validation failed", "Correct the fields named in `errors`."),

@@ -21,8 +21,8 @@ import structlog
 from redis.asyncio import Redis
 
 from backend import failpoints
-from backend.batch.calendar import overrides
-from backend.batch.terms import Terms
+from backend.batch.endpoints import BatchEndpoints
+from backend.batches import batch_endpoints, lead_batch
 from backend.clock import Clock, SystemClock
 from backend.coordinator.breakers import circuits
 from backend.coordinator.chronicle import Chronicle, Chronicled
@@ -239,6 +239,7 @@ class Api:
     hub: Hub
     webhooks: WebhookEndpoints
     breakers: BreakerEndpoints
+    batch: BatchEndpoints
     reports: ReportEndpoints
     mirrors: Mirrors  # what this process was told of circuits
     following: Following  # keeps them so, while it runs
@@ -317,6 +318,7 @@ def build_api(settings: Settings, clock: Clock | None = None) -> Api:
         hub=hub,
         webhooks=WebhookEndpoints(verifier=verifier, keeping=keeping, reach=reach_of(settings), max_body=settings.max_body_bytes),
         breakers=_breakers(foundation, verifier),
+        batch=batch_endpoints(settings, verifier=verifier, database=foundation.database, directory=foundation.directory, clock=fleets),
         reports=report_endpoints(settings, verifier=verifier, database=foundation.database, directory=foundation.directory, clock=fleets),
         mirrors=mirrors,
         following=following(
@@ -397,6 +399,18 @@ async def run_coordinator(settings: Settings, listener: socket.socket | None = N
         await fleets.known.wait()  # which days are too old is not for one machine to say
         await recording.run()
 
+    async def lead() -> None:
+        await fleets.known.wait()
+        await lead_batch(
+            settings,
+            database=foundation.database,
+            queue=foundation.queue,
+            directory=foundation.directory,
+            standings=store.standings,
+            alerts=told.alerts,
+            clock=fleets,
+        )
+
     async def duties(token: int) -> None:
         timed = TimedStore(store, fleets)
         chronicle = Chronicle(database=foundation.database, relay=foundation.relay, store=timed, feed=OPERATORS)
@@ -407,6 +421,7 @@ async def run_coordinator(settings: Settings, listener: socket.socket | None = N
             group.create_task(deciding.reign(token))
             group.create_task(record())
             group.create_task(told.messenger.run())
+            group.create_task(lead())
 
     leader = Leader(redis=foundation.valkey, clock=foundation.clock, lease=LEADER_LEASE)
     leading = asyncio.create_task(leader.run(duties))
@@ -442,21 +457,6 @@ def circuit_options(settings: Settings) -> Options:
     """How circuits are judged. Raises `ValueError` for values that contradict each other."""
     said = {name: getattr(settings, f"circuit_{name}") for name in Options.__struct_fields__}
     return Options(**said | {"window": WindowKind(settings.circuit_window)})
-
-
-def batch_terms(settings: Settings) -> Terms:
-    """On which terms the batch works. Raises `ValueError` for days that cannot be read."""
-    return Terms(
-        automatic=settings.batch_automatic,
-        calls_per_second=settings.batch_calls_per_second,
-        finish=timedelta(seconds=settings.provider_deadline),
-        skips_refreshed=settings.batch_skips_refreshed,
-        min_age_days=settings.batch_min_age_days,
-        max_age_days=settings.batch_max_age_days,
-        attempts=settings.batch_attempts,
-        unknown_attempts=2 if settings.batch_unknown == "repeat" else 1,
-        said=overrides(day for day in settings.batch_days_said.split(",") if day.strip()),
-    )
 
 
 def on_signals(stop: Callable[[], object]) -> None:

@@ -24,6 +24,7 @@ from backend.batch.gentle import Gentle
 from backend.batch.refreshing import ScheduledRefreshing
 from backend.batch.sending import MOST_RUNS, Sending, Sleep, Tools, longest_run
 from backend.batch.terms import Terms
+from backend.batches import batch_terms
 from backend.clock import SystemClock
 from backend.coordinator.node import CallingNode, calling_node
 from backend.exposing import serving_metrics
@@ -54,7 +55,6 @@ from backend.registration.unlinking import Unlinking
 from backend.services import (
     Foundation,
     alongside,
-    batch_terms,
     circuit_options,
     found,
     need,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from backend.documents.batch import BATCH, batch_schemas
 from backend.documents.operation import JSON, Answer, Operation
 from backend.documents.operation import header as _header
 from backend.documents.operation import json_body as _json
@@ -271,6 +272,7 @@ OPERATIONS: tuple[Operation, ...] = (
         answers={200: _json("The newest first", "BreakerHistory")},
         problems=(Problem.MALFORMED_REQUEST,),
     ),
+    *BATCH,
     *REPORTS,
     Operation(
         path="/v1/webhooks",
@@ -389,5 +391,5 @@ def openapi(version: str) -> dict[str, Any]:
         "tags": [{"name": name} for name in dict.fromkeys(operation.tag for operation in OPERATIONS)],
         "paths": paths,
         "webhooks": {"event": _DELIVERY},
-        "components": {"schemas": {**schemas(), **report_schemas()}, "securitySchemes": {"token": token}},
+        "components": {"schemas": {**schemas(), **batch_schemas(), **report_schemas()}, "securitySchemes": {"token": token}},
     }

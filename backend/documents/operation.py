@@ -22,7 +22,7 @@ USUAL = (
     Problem.ENGINE_UNAVAILABLE,
     Problem.INTERNAL,
 )
-_NEED_NO_BODY = {"NewRefresh"}
+_NEED_NO_BODY = {"NewRefresh", "BatchWhom"}
 
 
 def header(description: str, schema: Schema | None = None) -> Schema:

@@ -6,6 +6,7 @@ other. Links are named by number here, never by person.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date, datetime
 
 from backend.storage.batch_due import STILL_DUE, Due
@@ -34,9 +35,20 @@ _RESUME = statement(
 _PAUSES = statement("SELECT org_code FROM batch_pauses")
 _SUMS = statement(
     """
-    SELECT org_code, CAST(sum(recorded) AS bigint) AS recorded, CAST(sum(skipped) AS bigint) AS skipped,
-      CAST(coalesce(sum(sent + skipped - failed - unknown) FILTER (WHERE day = :today), 0) AS bigint) AS today
-    FROM batch_commands WHERE week = :week GROUP BY org_code
+    SELECT made.org_code, CAST(sum(recorded) AS bigint) AS recorded, CAST(sum(skipped) AS bigint) AS skipped,
+      CAST(coalesce(sum(sent + skipped - failed - unknown) FILTER (WHERE day = :today AND minute < plan.planned_at), 0) AS bigint)
+        AS before,
+      CAST(coalesce(sum(sent + skipped - failed - unknown) FILTER (WHERE minute >= plan.planned_at), 0) AS bigint) AS taken
+    FROM batch_commands made JOIN batch_plans plan ON plan.week = made.week AND plan.org_code = made.org_code
+    WHERE made.week = :week GROUP BY made.org_code
+    """
+)
+_SUM_SINCE = statement(
+    """
+    SELECT made.org_code, CAST(sum(sent + skipped - failed - unknown) AS bigint) AS taken
+    FROM unnest(CAST(:org_codes AS text[]), CAST(:since AS timestamptz[])) AS asked(org_code, since)
+    JOIN batch_commands made ON made.org_code = asked.org_code AND made.minute >= asked.since
+    GROUP BY made.org_code
     """
 )
 _TROUBLED = statement(
@@ -57,7 +69,13 @@ _RUNNING = statement(
     WHERE minute > :since AND minute <= :now ORDER BY org_code, minute DESC
     """
 )
-_FEW = statement(f"SELECT count(*) FROM (SELECT FROM links link WHERE {STILL_DUE} LIMIT :most) AS few")  # noqa: S608
+_FEW = statement(
+    f"""
+    SELECT asked.org_code, (
+      SELECT count(*) FROM (SELECT FROM links link WHERE {STILL_DUE.replace(":org_code", "asked.org_code")} LIMIT :most) AS few) AS links
+    FROM unnest(CAST(:org_codes AS text[])) AS asked(org_code)
+    """  # noqa: S608
+)
 
 
 async def pause(connection: Connection, done: Action) -> None:
@@ -76,7 +94,7 @@ async def paused(connection: Connection) -> frozenset[str]:
 
 
 async def sums(connection: Connection, week: date, today: date) -> dict[str, Row]:
-    """By provider: recorded, skipped; today (links that commands of that day took)."""
+    """By provider: recorded, skipped; taken (links, since its plan was made), before (on that day, but before it was made)."""
     return {row["org_code"]: row for row in await _SUMS.rows(connection, {"week": week, "today": today})}
 
 
@@ -95,9 +113,16 @@ async def latest(connection: Connection, since: datetime, now: datetime) -> dict
     return {row["org_code"]: row for row in await _RUNNING.rows(connection, {"since": since, "now": now})}
 
 
-async def few_due(connection: Connection, org_code: str, due: Due, most: int) -> int:
-    """How many links are due; `most`, if they are as many or more."""
-    return int(await _FEW.value(connection, {**due.values(org_code), "most": most}))
+async def taken_since(connection: Connection, since: Sequence[tuple[str, datetime]]) -> dict[str, int]:
+    """By provider: links that its commands took so far, of minutes from a moment on."""
+    values = {"org_codes": [org_code for org_code, _ in since], "since": [moment for _, moment in since]}
+    return {row["org_code"]: row["taken"] for row in await _SUM_SINCE.rows(connection, values)}
+
+
+async def few_due(connection: Connection, org_codes: Sequence[str], due: Due, most: int) -> dict[str, int]:
+    """By provider: how many links are due; `most`, if they are as many or more."""
+    values = {name: value for name, value in due.values("").items() if name != "org_code"}
+    return {row["org_code"]: row["links"] for row in await _FEW.rows(connection, {**values, "org_codes": list(org_codes), "most": most})}
 
 
 def _values(done: Action) -> Values:

@@ -1,0 +1,170 @@
+"""How the batch goes, and why it was planned so, as operators are shown. RULE: values from rows.
+
+In: a provider's plan, its sums of the week, its last command, the moment. Out: the contract's figures. What is due is exact while it is
+little, else what the plan counted less what was taken since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from backend.batch.calendar import Closures, day_of, in_korea
+from backend.batch.courses import Task, lag, task_of_day
+from backend.batch.pace import MINUTE, SECONDS_OF_MINUTE
+from backend.batch.plan import Plan, PlannedDay, Reason, Shortfall
+from backend.batch.terms import Terms, midnight
+from backend.batch.words import because, missing
+from backend.clock import iso
+from backend.providers.contract import Provider
+
+FEW = 200  # links up to which they are counted whenever somebody looks
+SETTLED = timedelta(seconds=5)  # of a minute, after which its own pace is known
+
+
+class Row(Protocol):
+    """A row of a table, or what has its columns."""
+
+    def __getitem__(self, name: str, /) -> Any: ...
+
+
+class OfProvider(Struct, frozen=True, kw_only=True):
+    """What is known of a provider at one moment."""
+
+    provider: Provider
+    plan: Row | None = None  # of `batch_plans.plans`; None: it is not planned yet
+    days: Sequence[Row] = ()  # of `batch_days`
+    sums: Row | None = None  # of `batch_steering.sums`; None: it had no command
+    troubled: Row | None = None  # of `batch_steering.troubled`
+    latest: Row | None = None  # its last command of a minute that has begun lately
+    few: int = 0  # due links, at most `FEW` and one
+    task: Task | None = None  # what it is doing; None: nothing
+    taken: int = 0  # of the task
+    paused: bool = False
+
+
+def shown(of: OfProvider, terms: Terms, now: datetime) -> dict[str, Any]:
+    """The contract's row of a provider."""
+    due = due_now(of)
+    ends = None if of.paused or not due else finish(of, terms, now)
+    return {
+        "org_code": of.provider.org_code,
+        "name": of.provider.name,
+        "due": due,
+        "done": of.sums["recorded"] if of.sums else 0,
+        "failed": of.troubled["failed"] if of.troubled else 0,
+        "skipped": of.sums["skipped"] if of.sums else 0,
+        "unknown": of.troubled["unknown"] if of.troubled else 0,
+        "planned_today": planned_today(of, now),
+        "pace_per_minute": pace(of.latest, now),
+        **({"finish_estimate": iso(ends)} if ends is not None else {}),
+        "lag_seconds": round(lag(of.task, taken=of.taken, now=now), 1) if of.task is not None and not of.paused else 0.0,
+        "paused": of.paused,
+        "rehearsal": of.task is not None and of.task.is_rehearsal,
+    }
+
+
+def due_now(of: OfProvider) -> int:
+    """Links that are due, and not under way."""
+    if of.few <= FEW:
+        return of.few
+    if of.task is not None and of.task.is_rehearsal:
+        return max(of.task.left(of.taken), of.few)
+    counted: int = of.plan["links"] - (of.sums["taken"] if of.sums else 0) if of.plan else 0
+    return max(counted, of.few)
+
+
+def planned_today(of: OfProvider, now: datetime) -> int:
+    """Links of this day: those of its plan, and those that went before it was made."""
+    if of.task is not None and of.task.is_rehearsal:
+        return of.task.links
+    today = next((row["links"] for row in of.days if row["day"] == in_korea(now)), 0)
+    return int(today + (of.sums["before"] if of.sums else 0))
+
+
+def pace(latest: Row | None, now: datetime) -> int:
+    """Links a minute that leave now: as the minute's command has it, and once that runs, as it has gone so far."""
+    if latest is None or not latest["minute"] <= now < latest["minute"] + MINUTE:
+        return 0
+    heard = latest["beat_at"]
+    if heard is None or heard < latest["minute"] + SETTLED:
+        return int(latest["size"])
+    seconds: float = (min(heard, latest["minute"] + MINUTE) - latest["minute"]).total_seconds()
+    return round(float(latest["sent"] + latest["skipped"]) / seconds * SECONDS_OF_MINUTE)
+
+
+def finish(of: OfProvider, terms: Terms, now: datetime) -> datetime | None:
+    """When the last link that is due leaves, if all goes as planned. None: this week it does not, or nobody can tell."""
+    if of.task is not None and of.task.is_rehearsal:
+        return _later(of.task, now)
+    if of.plan is None or of.plan["left_over"] or not terms.automatic:
+        return None
+    last = max((row for row in of.days if row["links"] and row["day"] >= in_korea(now)), key=lambda row: row["day"], default=None)
+    if last is None:
+        return None
+    if last["day"] == in_korea(now):
+        return _later(of.task, now) if of.task is not None else None
+    return task_of_day(last["links"], terms.windows_on(of.provider, last["day"]), midnight(last["day"])).ends
+
+
+def _later(task: Task, now: datetime) -> datetime | None:
+    """The end of a task's course; of one that is behind, the end of its reserve; None: that is over, too."""
+    last = task.minutes[-1] + MINUTE if task.minutes else None
+    return next((ends for ends in (task.ends, last) if ends is not None and ends > now), None)
+
+
+def plan_of(provider: Provider, row: Row, days: Sequence[Row], closures: Closures) -> Plan:
+    """The plan whose rows these are."""
+    on: date | None = row["impossible_on"]
+    return Plan(
+        org_code=provider.org_code,
+        days=tuple(
+            PlannedDay(
+                day=day_of(day["day"], closures),
+                links=day["links"],
+                batch_calls=day["batch_calls"],
+                user_calls=day["user_calls"],
+                already=day["already"],
+                room=day["room"],
+                reason=Reason(day["reason"]),
+            )
+            for day in days
+        ),
+        links=row["links"],
+        calls_per_link=row["calls_per_link"],
+        gap=row["gap"],
+        shortfall=None if on is None else Shortfall(on, row["missing"], row["left_over"]),
+    )
+
+
+def explained(provider: Provider, row: Row, days: Sequence[Row], closures: Closures) -> dict[str, Any]:
+    """A plan with its reasons, in words. Days that are over are as they were planned last."""
+    made = plan_of(provider, row, days, closures)
+    said, error = missing(made), row["forecast_error"]
+    return {
+        "org_code": provider.org_code,
+        "name": provider.name,
+        "planned_at": iso(row["planned_at"]),
+        "links": made.links,
+        "calls_per_link": made.calls_per_link / 1000,
+        "gap": made.gap,
+        "peak_to_mean": round(made.peak_to_mean, 4) if made.days else 1.0,
+        **({"forecast_error": round(error, 4)} if error is not None else {}),
+        **({"impossible": said} if said is not None else {}),
+        "days": [
+            {
+                "day": day.day.on.isoformat(),
+                "links": day.links,
+                "batch_calls": day.batch_calls,
+                "user_calls": day.user_calls,
+                "already": day.already,
+                "room": day.room,
+                "reason": day.reason.value,
+                "because": because(made, day.day.on),
+            }
+            for day in made.days
+        ],
+    }

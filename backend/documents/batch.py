@@ -1,0 +1,163 @@
+"""OpenAPI of the weekly batch, for operators: schemas and operations."""
+
+from __future__ import annotations
+
+from backend.batch.endpoints import LONGEST, MOST_WORDS, SHORTEST
+from backend.batch.plan import Reason
+from backend.documents.operation import Operation, json_body
+from backend.documents.schemas import MOMENT, ORG_CODE, TEXT, Schema, listed, obj, ref
+from backend.errors import Problem
+
+_COUNT: Schema = {"type": "integer", "minimum": 0}
+_NUMBER: Schema = {"type": "number", "minimum": 0}
+_FLAG: Schema = {"type": "boolean"}
+_DAY: Schema = {"type": "string", "format": "date"}
+_WEEK: Schema = {**_DAY, "description": "Its Sunday"}
+_WHY: Schema = {**TEXT, "maxLength": MOST_WORDS, "description": "Kept with who said it"}
+_BODY = (Problem.MALFORMED_JSON, Problem.BODY_TOO_SLOW, Problem.BODY_TOO_LARGE, Problem.UNSUPPORTED_MEDIA_TYPE, Problem.VALIDATION_FAILED)
+
+
+def _said(schema: Schema, description: str) -> Schema:
+    return {**schema, "description": description}
+
+
+def batch_schemas() -> dict[str, Schema]:
+    """By public name."""
+    unknown = obj(
+        {"org_code": ORG_CODE, "link_id": _said(_COUNT, "The link's number"), "attempt": _COUNT, "minute": MOMENT, "sent_at": MOMENT},
+        {},
+        "An attempt whose worker died: whether the provider was called, nobody knows",
+    )
+    return {
+        "BatchProgress": _progress(),
+        "Batch": obj(
+            {
+                "week": _WEEK,
+                "paused": _said(_FLAG, "All of it"),
+                "providers": listed(ref("BatchProgress")),
+                "unknown_attempts": _said(listed(unknown), "100 at most"),
+            }
+        ),
+        "BatchPlan": _plan(),
+        "BatchPlans": obj({"week": _WEEK, "providers": listed(ref("BatchPlan"))}),
+        "BatchWhom": obj({}, {"org_code": _said(ORG_CODE, "Absent: all"), "reason": _WHY}),
+        "BatchHeld": obj({"paused": _said(_FLAG, "That provider, or all")}, {"org_code": ORG_CODE}),
+        "NewBatchRun": obj(
+            {},
+            {
+                "org_code": _said(ORG_CODE, "Absent: all"),
+                "within_seconds": {"type": "integer", "minimum": SHORTEST, "maximum": LONGEST, "default": 180},
+                "reason": _WHY,
+            },
+        ),
+        "BatchRun": obj({"begins": MOMENT, "providers": listed(obj({"org_code": ORG_CODE, "ends": MOMENT}))}),
+    }
+
+
+def _progress() -> Schema:
+    return obj(
+        {
+            "org_code": ORG_CODE,
+            "name": TEXT,
+            "due": _said(_COUNT, "Links that are due this week and not done; exact up to 200"),
+            "done": _said(_COUNT, "Links that were read this week by the batch"),
+            "failed": _said(_COUNT, "Links whose last attempt failed"),
+            "skipped": _said(_COUNT, "Links that their person had refreshed"),
+            "unknown": _said(_COUNT, "Links of whose last attempt nobody knows how it ended"),
+            "planned_today": _COUNT,
+            "pace_per_minute": _said(_COUNT, "Links that leave in a minute, now"),
+            "lag_seconds": _said(_NUMBER, "By which today is behind its course"),
+            "paused": _said(_FLAG, "It, or all"),
+            "rehearsal": _said(_FLAG, "Whether a window is open that an operator asked for"),
+        },
+        {"finish_estimate": _said(MOMENT, "When the last due link leaves, as planned; absent: nothing is due, or not all will go")},
+    )
+
+
+def _plan() -> Schema:
+    day = obj(
+        {
+            "day": _DAY,
+            "links": _COUNT,
+            "batch_calls": _COUNT,
+            "user_calls": _said(_COUNT, "Expected, of people"),
+            "already": _said(_COUNT, "Calls of the batch before the plan was made"),
+            "room": _said(_COUNT, "Most calls that fit into the day's windows"),
+            "reason": {"type": "string", "enum": [reason.value for reason in Reason]},
+            "because": _said(TEXT, "In words"),
+        }
+    )
+    return obj(
+        {
+            "org_code": ORG_CODE,
+            "name": TEXT,
+            "planned_at": MOMENT,
+            "links": _said(_COUNT, "That remained then"),
+            "calls_per_link": _NUMBER,
+            "gap": _said(_COUNT, "Calls by which the highest day is above the lowest peak that is possible"),
+            "peak_to_mean": _NUMBER,
+            "days": listed(day),
+        },
+        {
+            "forecast_error": _said(_NUMBER, "Of the last weeks; 0.1: a tenth. Absent: there is no history"),
+            "impossible": _said(TEXT, "What cannot be done. Absent: nothing"),
+        },
+    )
+
+
+BATCH: tuple[Operation, ...] = (
+    Operation(
+        path="/ops/batch",
+        method="get",
+        name="getBatch",
+        summary="How the weekly batch goes",
+        tag="Batch",
+        scope="ops",
+        answers={200: json_body("Every provider, in the order of the directory", "Batch")},
+    ),
+    Operation(
+        path="/ops/batch/plan",
+        method="get",
+        name="getBatchPlan",
+        summary="This week's plans, with the reason for each day",
+        tag="Batch",
+        scope="ops",
+        answers={200: json_body("Every provider that is planned", "BatchPlans")},
+    ),
+    Operation(
+        path="/ops/batch/pause",
+        method="post",
+        name="pauseBatch",
+        summary="Hold the batch of one provider, or all of it",
+        description="Answers when it is committed; senders stop within two seconds, and what is under way ends.",
+        tag="Batch",
+        scope="ops",
+        body="BatchWhom",
+        answers={200: json_body("Held", "BatchHeld")},
+        problems=(*_BODY, Problem.UNKNOWN_PROVIDER),
+    ),
+    Operation(
+        path="/ops/batch/resume",
+        method="post",
+        name="resumeBatch",
+        summary="Let it go on, planned anew",
+        description="One that was held while all are stays held with them.",
+        tag="Batch",
+        scope="ops",
+        body="BatchWhom",
+        answers={200: json_body("Whether it is held still", "BatchHeld")},
+        problems=(*_BODY, Problem.UNKNOWN_PROVIDER),
+    ),
+    Operation(
+        path="/ops/batch/run",
+        method="post",
+        name="runBatch",
+        summary="Refresh all that is due within so long from now",
+        description="A rehearsal. Providers outside of our own network are called only within their own transfer windows.",
+        tag="Batch",
+        scope="ops",
+        body="NewBatchRun",
+        answers={202: json_body("The window is open", "BatchRun")},
+        problems=(*_BODY, Problem.UNKNOWN_PROVIDER, Problem.OUTSIDE_WINDOW),
+    ),
+)

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from backend.batch.calendar import Window
+from backend.batch.courses import task_of_day, task_of_rehearsal
+from backend.batch.overview import FEW, OfProvider, due_now, explained, finish, pace, planned_today, shown
+from backend.batch.pace import MINUTE
+from backend.batch.terms import Terms, midnight
+from backend.clock import KST
+from tests.batch.given import CLOSURES, SUNDAY
+from tests.batch.rows import provider
+
+TERMS = Terms()
+ONE = datetime(2026, 11, 22, 1, tzinfo=KST)
+SECOND, A_DAY = timedelta(seconds=1), timedelta(days=1)
+WINDOWS = TERMS.windows_on(provider(), SUNDAY)
+PLAN = {"links": 9_000, "left_over": 0, "impossible_on": None, "missing": 0, "calls_per_link": 4000, "gap": 0, "forecast_error": None}
+
+
+def day(ahead: int, links: int) -> dict[str, Any]:
+    rest = {"batch_calls": links * 4, "user_calls": 10, "already": 0, "room": 10**6, "reason": "level"}
+    return {"day": SUNDAY + ahead * A_DAY, "links": links, **rest}
+
+
+def of(**more: Any) -> OfProvider:
+    given: dict[str, Any] = {"plan": PLAN, "days": [day(0, 3_540), day(1, 5_460)], "few": FEW + 1, "task": task_of_day(3_540, WINDOWS, ONE)}
+    return OfProvider(provider=provider(), **given | more)
+
+
+def test_a_provider_without_anything_is_shown_as_such() -> None:
+    assert shown(OfProvider(provider=provider()), TERMS, ONE) == {
+        "org_code": "A1MOABK001",
+        "name": "A1MOABK001",
+        "due": 0,
+        "done": 0,
+        "failed": 0,
+        "skipped": 0,
+        "unknown": 0,
+        "planned_today": 0,
+        "pace_per_minute": 0,
+        "lag_seconds": 0.0,
+        "paused": False,
+        "rehearsal": False,
+    }
+
+
+def test_what_is_due_is_exact_while_it_is_little() -> None:
+    sums = {"taken": 1_000, "before": 7, "recorded": 990, "skipped": 8}
+    assert due_now(of(few=FEW, sums=sums)) == FEW
+    assert due_now(of(sums=sums)) == 8_000
+    assert due_now(of(sums={**sums, "taken": 8_990})) == FEW + 1
+    assert due_now(of(task=task_of_rehearsal(700, WINDOWS[0], ONE), taken=100)) == 600
+    assert planned_today(of(sums=sums), ONE) == 3_547
+    assert planned_today(of(task=task_of_rehearsal(700, WINDOWS[0], ONE)), ONE) == 700
+
+
+@pytest.mark.parametrize(("beat", "expected"), [(None, 600), (4, 600), (30, 500), (70, 250)])
+def test_a_pace_is_that_of_the_minute(beat: int | None, expected: int) -> None:
+    latest = {"minute": ONE, "size": 600, "sent": 240, "skipped": 10, "beat_at": None if beat is None else ONE + beat * SECOND}
+    assert pace(latest, ONE + 59 * SECOND) == expected
+    assert pace(latest, ONE + MINUTE) == 0
+    assert pace(None, ONE) == 0
+
+
+def test_a_week_ends_when_the_last_planned_day_has_gone() -> None:
+    monday = finish(of(), TERMS, ONE)
+    assert monday is not None
+    assert ONE + A_DAY + timedelta(hours=5) < monday < ONE + A_DAY + timedelta(hours=6)
+    today = finish(of(days=[day(0, 3_540)]), TERMS, ONE)
+    assert today == WINDOWS[0].begins + 354 * MINUTE
+    assert finish(of(days=[day(0, 3_540)]), TERMS, today + SECOND) == WINDOWS[0].ends, "its reserve"
+    assert finish(of(days=[day(0, 3_540)]), TERMS, WINDOWS[0].ends) is None
+
+
+def test_a_week_that_is_not_done_has_no_end() -> None:
+    assert finish(of(plan={**PLAN, "left_over": 1}), TERMS, ONE) is None
+    assert finish(of(), Terms(automatic=False), ONE) is None
+    assert finish(of(days=[]), TERMS, ONE) is None
+    assert "finish_estimate" not in shown(of(paused=True), TERMS, ONE)
+    assert "finish_estimate" not in shown(of(few=0), TERMS, ONE)
+    assert "finish_estimate" in shown(of(), TERMS, ONE)
+
+
+def test_a_rehearsal_ends_with_its_course() -> None:
+    task = task_of_rehearsal(700, Window(ONE, ONE + 3 * MINUTE), ONE)
+    assert finish(of(task=task), Terms(automatic=False), ONE) == ONE + 2 * MINUTE
+    assert shown(of(task=task), TERMS, ONE)["rehearsal"]
+
+
+def test_a_plan_is_explained_in_words() -> None:
+    row = {**PLAN, "planned_at": midnight(SUNDAY), "forecast_error": 0.12341}
+    told = explained(provider(), row, [day(0, 3_540), day(3, 5_460)], CLOSURES)
+    assert (told["calls_per_link"], told["forecast_error"]) == (4.0, 0.1234)
+    assert told["days"][1]["because"].startswith("Wednesday 2026-11-25 (payday, a trading day): 5,460 links")
+    assert "impossible" not in told
+    short = explained(provider(), {**row, "impossible_on": SUNDAY, "missing": 5, "left_over": 3}, [day(0, 1)], CLOSURES)
+    assert "impossible from Sunday 2026-11-22 on: 5 links" in short["impossible"]
