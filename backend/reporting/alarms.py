@@ -42,7 +42,7 @@ class Alerts:
         self._clock = clock
 
     async def raise_alert(self, key: str, kind: AlertKind, facts: Facts) -> bool:
-        """It is so. True: it was not before. Said again, it changes the facts, and tells nobody anew."""
+        """It is so. True: it was not before. Said again, its facts go over those that are known, and nobody is told anew."""
         now = self._clock.now()
         new = await self._database.single(lambda connection: alerts.raise_alert(connection, key, kind.value, facts, now))
         if new:
@@ -61,7 +61,7 @@ class Alerts:
         """Exactly these are so, of this kind. How many changed."""
         async with self._database.reading() as connection:
             known = await alerts.open_facts(connection, kind.value)
-        changed = [key for key, facts in found.items() if known.get(key) != facts]
+        changed = [key for key, facts in found.items() if key not in known or known[key] | dict(facts) != known[key]]
         over = [key for key in known if key not in found]
         for key in changed:
             await self.raise_alert(key, kind, found[key])

@@ -93,7 +93,6 @@ _REASONS: Mapping[Language, Mapping[str, str]] = {
         "slow_rate": "느린 응답",
         "failures_in_a_row": "연속 실패",
         "maintenance": "기관 점검",
-        "probing": "시험 호출 중",
     },
     Language.EN: {},
 }

@@ -172,4 +172,7 @@ def _circuit_key(circuit: Circuit) -> str:
 
 
 def _circuit_facts(stands: Stands) -> Facts:
-    return {"org_code": stands.circuit.org_code, "scope": stands.circuit.scope.value, "reason": stands.reason, "mode": stands.mode.value}
+    """Why it opened stays known while probes look."""
+    facts = {"org_code": stands.circuit.org_code, "scope": stands.circuit.scope.value, "mode": stands.mode.value}
+    of_a_probe = stands.mode is Mode.AUTO and stands.reason.startswith("prob")
+    return facts if of_a_probe else facts | {"reason": stands.reason}

@@ -18,7 +18,8 @@ _COLUMNS = "id, key, kind, facts, opened_at, closed_at, told_at, end_told_at"
 _OPEN = statement(
     """
     INSERT INTO alerts AS known (key, kind, facts, opened_at) VALUES (:key, :kind, :facts, :now)
-    ON CONFLICT (key) WHERE closed_at IS NULL DO UPDATE SET facts = excluded.facts WHERE known.facts <> excluded.facts
+    ON CONFLICT (key) WHERE closed_at IS NULL DO UPDATE SET facts = known.facts || excluded.facts
+    WHERE known.facts || excluded.facts <> known.facts
     RETURNING xmax = 0
     """
 )
@@ -67,7 +68,7 @@ class Alert(Struct, frozen=True, kw_only=True):
 
 
 async def raise_alert(connection: Connection, key: str, kind: str, facts: Mapping[str, Any], now: datetime) -> bool:
-    """From now on it is so. False: it was already; then only its facts may change."""
+    """From now on it is so. False: it was already; then these facts go over those that are known."""
     return bool(await _OPEN.value(connection, {"key": key, "kind": kind, "facts": dict(facts), "now": now}))
 
 
@@ -76,7 +77,7 @@ async def end_alert(connection: Connection, key: str, now: datetime) -> bool:
     return await _CLOSE.run(connection, {"key": key, "now": now}) > 0
 
 
-async def open_facts(connection: Connection, kind: str) -> dict[str, Mapping[str, Any]]:
+async def open_facts(connection: Connection, kind: str) -> dict[str, dict[str, Any]]:
     """What is so, by key."""
     return {row["key"]: row["facts"] for row in await _OPEN_KEYS.rows(connection, {"kind": kind})}
 

@@ -62,6 +62,13 @@ async def test_circuits_that_are_not_closed_are_found_forced_ones_too(alerts: Al
     watch = Watch(AlertKind.CIRCUIT, circuits_that_refuse(read), alerts, every=timedelta(0), hold=timedelta(0))
     await watch.sweep(NOW)
     assert await open_keys(alerts) == [f"circuit:{BANK}:read", f"circuit:{CARD}:read", f"circuit:{CARD}:token"]
+    standings[0] = Standing(circuit=Circuit(BANK, Scope.READ), state=CircuitState.OPEN, reason="probe_failed")
+    await watch.sweep(NOW)
+    assert {alert.facts.get("reason") for alert in await alerts.listed(only_open=True, limit=9)} == {
+        "failure_rate",
+        "they asked us to",
+        None,
+    }
     standings[0] = Standing(circuit=Circuit(BANK, Scope.READ), reason="recovered")
     await watch.sweep(NOW + SECOND)
     assert await open_keys(alerts) == [f"circuit:{CARD}:read", f"circuit:{CARD}:token"]
