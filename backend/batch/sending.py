@@ -181,9 +181,11 @@ class _Sender:
             await self._minute()
             paging.cancel()
             await self._landed()
-        except BaseException:
-            for _, flight in self._flights.values():
+        except BaseException:  # another worker has the command by now, or will: what is under way is repeated there
+            flights = [flight for _, flight in self._flights.values()]
+            for flight in flights:
                 flight.cancel()
+            await asyncio.gather(*flights, return_exceptions=True)
             raise
         finally:
             paging.cancel()
