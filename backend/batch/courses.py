@@ -108,6 +108,11 @@ def must_be_planned(planned_at: datetime | None, *, is_stale: bool, now: datetim
     return planned_at is None or is_stale or in_korea(planned_at) != in_korea(now)
 
 
+def is_outgrown(links: int, *, taken: int, due: int) -> bool:
+    """Whether more links are due than a plan of so many leaves: new ones came. `due`: counted, or a number that it is not below."""
+    return due > max(links - taken, 0)
+
+
 def lag(task: Task, *, taken: int, now: datetime) -> float:
     """Seconds by which a day is behind its course; 0 if it is not, and outside its minutes."""
     slot = next((number for number, minute in enumerate(task.minutes) if minute <= now < minute + MINUTE), None)

@@ -7,8 +7,8 @@ due is counted in slices, a few providers at a time, those first whose windows o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
 
 import structlog
 from msgspec.structs import replace
@@ -16,20 +16,22 @@ from msgspec.structs import replace
 from backend.batch.calendar import Closures, in_korea, sunday_of
 from backend.batch.closures import closures_of
 from backend.batch.commands import BEGINNING
-from backend.batch.courses import must_be_planned
+from backend.batch.courses import is_outgrown, must_be_planned
 from backend.batch.forecast import Error
 from backend.batch.outlooks import DueLinks, Known, PastDay, outlook_of, windows_left
+from backend.batch.overview import FEW
 from backend.batch.plan import Plan, plan
 from backend.batch.terms import Terms, midnight
 from backend.clock import Clock
 from backend.providers.contract import Provider
 from backend.providers.directory import Directory
-from backend.storage import batch_plans
+from backend.storage import batch_plans, batch_steering
 from backend.storage.batch_due import Due
 from backend.storage.database import Database
 from backend.storage.statements import Connection, Row, Values
 
 AT_ONCE = 3  # providers whose links are counted at the same time
+LOOK = timedelta(seconds=10)  # between two looks for links that are in no plan
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +46,7 @@ class Planning:
         self._directory = directory
         self._terms = terms
         self._clock = clock
+        self._looked: datetime | None = None  # for plans that are outgrown
 
     async def sweep(self, now: datetime) -> int:
         """See `plan_missing`."""
@@ -58,7 +61,8 @@ class Planning:
             windows = [row for row in await batch_plans.open_windows(connection, now) if row["links"] is None]
         providers = {provider.org_code: provider for provider in self._directory().providers}
         counted = await self._count_rehearsals([row for row in windows if row["org_code"] in providers])
-        wanted = [provider for code, provider in providers.items() if _is_wanted(rows.get(code), now)]
+        outgrown = await self._outgrown(rows, now)
+        wanted = [one for code, one in providers.items() if code in outgrown or _is_wanted(rows.get(code), now)]
         if wanted:
             await self.plan(wanted, now)
         return counted + len(wanted)
@@ -78,6 +82,20 @@ class Planning:
         for ended in await asyncio.gather(*map(one, in_order), return_exceptions=True):  # one that fails keeps no other from its plan
             if ended is not None:
                 raise ended
+
+    async def _outgrown(self, rows: Mapping[str, Row], now: datetime) -> frozenset[str]:
+        """Providers with links that are due and in no plan: made since then, or missed when they were counted."""
+        if self._looked is not None and now - self._looked < LOOK:
+            return frozenset()
+        async with self._database.reading() as connection:
+            sums = await batch_steering.sums(connection, sunday_of(in_korea(now)), in_korea(now))
+            due = await batch_steering.few_due(connection, list(rows), self._terms.due_at(now), FEW + 1)
+        self._looked = now
+        return frozenset(
+            code
+            for code, row in rows.items()
+            if is_outgrown(row["links"], taken=sums[code]["taken"] if code in sums else 0, due=due.get(code, 0))
+        )
 
     async def _plan_one(self, provider: Provider, known: Known, closures: Closures, now: datetime) -> None:
         due = replace(self._terms.due_at(now), ripe_before=None)

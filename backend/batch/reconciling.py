@@ -31,7 +31,8 @@ from backend.storage.statements import Connection, Row
 SILENT = timedelta(seconds=3)  # a command that is not heard of for so long has lost its job, perhaps
 GIVEN_UP = timedelta(seconds=30)  # after the last moment at which it can have ended
 USERS_SEEN = timedelta(seconds=10)  # how old the figures of people's calls may be
-ALARMED = timedelta(seconds=30)  # between two looks at what will not be done in time
+LOOK = timedelta(seconds=15)  # between two looks at what will not be done in time, and at what died
+RECOUNTED = timedelta(minutes=15)  # of commands that died, after their minute: so long later nothing of them is recorded any more
 
 log = structlog.get_logger(__name__)
 
@@ -72,7 +73,7 @@ class Reconciling:
         self._terms = terms
         self._clock = clock
         self._user_calls: tuple[datetime, Mapping[str, float]] | None = None  # when it was read; calls a second
-        self._alarmed: datetime | None = None
+        self._looked: datetime | None = None  # back
 
     async def sweep(self, now: datetime) -> int:
         """See `reconcile`."""
@@ -88,7 +89,9 @@ class Reconciling:
         wanted = [*made, *lost]
         if wanted:
             await self._queue.enqueue([command_job(org_code, minute) for org_code, minute in wanted], QueueName.BATCH)
-        await self._alarm(seen, now)
+        if self._looked is None or now - self._looked >= LOOK:
+            await self._look_back(seen, now)
+            self._looked = now
         return len(made) + closed
 
     async def _look(self, now: datetime) -> Seen:
@@ -198,9 +201,13 @@ class Reconciling:
 
     # --- what will not be done in time --------------------------------------------------------------------------------
 
+    async def _look_back(self, seen: Seen, now: datetime) -> None:
+        """What need not be done each second."""
+        async with self._database.reading() as connection:
+            await batch_commands.recount(connection, sunday_of(in_korea(now)), now - RECOUNTED)
+        await self._alarm(seen, now)
+
     async def _alarm(self, seen: Seen, now: datetime) -> None:
-        if self._alarmed is not None and now - self._alarmed < ALARMED:
-            return
         late = await self._late(seen, now) if self._terms.automatic and is_last_day(in_korea(now)) else {}
         week = sunday_of(in_korea(now))
         providers = {provider.org_code: provider for provider in self._directory().providers}
@@ -213,7 +220,6 @@ class Reconciling:
                 if count and self._terms.automatic
             },
         )
-        self._alarmed = now
 
     async def _late(self, seen: Seen, now: datetime) -> Mapping[str, int]:
         """Links that the minutes left of the week's last day are too few for."""

@@ -13,9 +13,9 @@ from datetime import date, datetime
 from backend.storage.batch_due import STILL_DUE, Due
 from backend.storage.statements import Connection, Row, Values, statement
 
-# What commands took of a course: links that were begun, or needed nothing, less those that are due again. Of a minute that is not over,
-# all that it is meant to take.
-_TAKEN = "CAST(coalesce(sum(CASE state WHEN 'ended' THEN sent + skipped ELSE size END - failed - unknown), 0) AS bigint)"
+# What commands took of a course: links that were begun, less those that are due again. Of a minute that is not over, all that it is
+# meant to take. Links that needed nothing are left out, since a plan does not count them.
+_TAKEN = "CAST(coalesce(sum(CASE state WHEN 'ended' THEN sent ELSE size END - failed - unknown), 0) AS bigint)"
 _LOCK = statement("SELECT planned_at FROM batch_plans WHERE week = :week AND org_code = :org_code FOR UPDATE")
 _NEWEST = statement(
     "SELECT week, minute, limit_due, limit_link FROM batch_commands WHERE org_code = :org_code ORDER BY minute DESC LIMIT 1"
@@ -55,6 +55,16 @@ _CLOSE = statement(
     WHERE org_code = :org_code AND minute = :minute AND state <> 'ended' AND run = :run
       AND beat_at IS NOT DISTINCT FROM CAST(:beat_at AS timestamptz)
     RETURNING run
+    """
+)
+_RECOUNT = statement(
+    """
+    UPDATE batch_commands made SET recorded = found.recorded
+    FROM (
+      SELECT died.org_code, died.minute, (
+        SELECT count(*) FROM batch_refreshes WHERE org_code = died.org_code AND minute = died.minute AND state = 'recorded') AS recorded
+      FROM batch_commands died WHERE died.week = :week AND died.minute >= :since AND died.run > 1 AND died.state = 'ended') AS found
+    WHERE made.org_code = found.org_code AND made.minute = found.minute AND made.recorded < found.recorded
     """
 )
 _USER_CALLS = statement(
@@ -108,6 +118,11 @@ async def close(connection: Connection, row: Row, now: datetime) -> int | None:
     values = {name: row[name] for name in ("org_code", "minute", "run", "beat_at")} | {"now": now}
     run: int | None = await _CLOSE.value(connection, values)
     return run
+
+
+async def recount(connection: Connection, week: date, since: datetime) -> None:
+    """Counts anew what was recorded by commands of which a worker died between two checkpoints, of minutes from `since` on."""
+    await _RECOUNT.run(connection, {"week": week, "since": since})
 
 
 async def user_calls(connection: Connection, since: datetime) -> dict[str, int]:

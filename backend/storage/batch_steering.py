@@ -36,16 +36,16 @@ _PAUSES = statement("SELECT org_code FROM batch_pauses")
 _SUMS = statement(
     """
     SELECT made.org_code, CAST(sum(recorded) AS bigint) AS recorded, CAST(sum(skipped) AS bigint) AS skipped,
-      CAST(coalesce(sum(sent + skipped - failed - unknown) FILTER (WHERE day = :today AND minute < plan.planned_at), 0) AS bigint)
+      CAST(coalesce(sum(sent - failed - unknown) FILTER (WHERE day = :today AND minute < plan.planned_at), 0) AS bigint)
         AS before,
-      CAST(coalesce(sum(sent + skipped - failed - unknown) FILTER (WHERE minute >= plan.planned_at), 0) AS bigint) AS taken
+      CAST(coalesce(sum(sent - failed - unknown) FILTER (WHERE minute >= plan.planned_at), 0) AS bigint) AS taken
     FROM batch_commands made JOIN batch_plans plan ON plan.week = made.week AND plan.org_code = made.org_code
     WHERE made.week = :week GROUP BY made.org_code
     """
 )
 _SUM_SINCE = statement(
     """
-    SELECT made.org_code, CAST(sum(sent + skipped - failed - unknown) AS bigint) AS taken
+    SELECT made.org_code, CAST(sum(sent - failed - unknown) AS bigint) AS taken
     FROM unnest(CAST(:org_codes AS text[]), CAST(:since AS timestamptz[])) AS asked(org_code, since)
     JOIN batch_commands made ON made.org_code = asked.org_code AND made.minute >= asked.since
     GROUP BY made.org_code

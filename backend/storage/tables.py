@@ -519,7 +519,7 @@ batch_refreshes = Table(
     Column("error_code", String(64), nullable=True),
     Column("sent_at", _MOMENT, nullable=False),
     Column("ended_at", _MOMENT, nullable=True),
-    Index("batch_refreshes_sent_idx", "org_code", "minute", postgresql_where=text("state = 'sent'")),
+    Index("batch_refreshes_command_idx", "org_code", "minute"),
     Index("batch_refreshes_troubled_idx", "week", "org_code", "state", postgresql_where=text("state IN ('failed', 'unknown', 'left')")),
     Index("batch_refreshes_week_idx", "week", postgresql_using="brin"),  # what is old goes
 )

@@ -15,6 +15,7 @@ from backend.batch.courses import (
     chosen,
     is_free,
     is_last_day,
+    is_outgrown,
     lag,
     minute_at,
     must_be_planned,
@@ -141,3 +142,10 @@ def test_a_lag_is_told_in_seconds_of_the_course() -> None:
     assert lag(task, taken=16, now=ONE + 90 * SECOND) == 0
     assert lag(task, taken=0, now=ONE + timedelta(hours=6)) == 0
     assert lag(task_of_day(0, [NIGHT], ONE), taken=0, now=ONE) == 0
+
+
+def test_a_plan_is_outgrown_by_links_that_it_does_not_know() -> None:
+    assert not is_outgrown(100, taken=20, due=80)
+    assert not is_outgrown(100, taken=120, due=0)
+    assert is_outgrown(100, taken=20, due=81)
+    assert is_outgrown(0, taken=0, due=1)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from backend.batch.calendar import sunday_of
-from backend.batch.planning import Planning
+from backend.batch.planning import LOOK, Planning
 from backend.batch.terms import Terms, midnight
 from backend.clock import ManualClock
 from backend.providers.contract import Provider
@@ -151,3 +151,14 @@ async def test_what_a_rehearsal_has_to_do_is_counted_when_it_opens(database: Dat
     assert [tuple(row) for row in await ran(database, "SELECT who, action, org_code FROM operator_actions")] == [
         ("olga", "batch.run", BANK)
     ]
+
+
+async def test_links_that_come_after_a_plan_have_it_made_again_soon(database: Database) -> None:
+    shell = planning(database)
+    assert await shell.plan_missing(NIGHT) == 1
+    assert await shell.plan_missing(NIGHT + LOOK) == 0
+    await linked(database, 500)
+    assert await shell.plan_missing(NIGHT + LOOK * 1.5) == 0
+    assert await shell.plan_missing(NIGHT + LOOK * 2) == 1
+    assert (await planned(database))["links"] == 500
+    assert await shell.plan_missing(NIGHT + LOOK * 3) == 0

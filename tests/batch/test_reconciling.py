@@ -317,3 +317,23 @@ async def test_links_that_people_refreshed_meanwhile_are_not_counted_into_a_rang
     await stage.at(ONE)
     (row,) = await stage.commands()
     assert limit(row).link_id == 30 + row["size"]
+
+
+async def test_what_was_recorded_but_not_counted_when_a_worker_died_is_counted(database: Database) -> None:
+    await linked(database, 1_000)
+    stage = Stage(database, provider(transfer_windows=SHORT))
+    await stage.plan()
+    await stage.at(ONE)
+    await ran(database, _RECORDED, SUNDAY, ONE, 9)
+    await ran(database, "UPDATE batch_commands SET state = 'ended', run = 2, sent = 9, recorded = 7")
+    await stage.at(ONE + 20 * SECOND)
+    assert (await stage.commands())[0]["recorded"] == 9
+    await ran(database, "UPDATE batch_commands SET run = 1, recorded = 7")
+    await stage.at(ONE + 40 * SECOND)
+    assert (await stage.commands())[0]["recorded"] == 7, "nobody died: its own count stands"
+
+
+_RECORDED = """
+    INSERT INTO batch_refreshes (user_id, org_code, week, link_id, minute, run, attempt, state, sent_at)
+    SELECT user_id, org_code, $1, link_id, $2, 1, 1, 'recorded', $2 FROM links WHERE link_id <= $3
+"""
