@@ -1,4 +1,4 @@
-"""What the API serves beside data: the demo page, and the documents that describe the API.
+"""What the API serves beside data: the demo page, the operators' console, and the documents that describe the API.
 
 In: nothing but the path. Out: files of `frontend_demo/`, and two JSON documents that are built at the start. The page may load and call
 nothing but this server: no inline script, no inline style, no other host.
@@ -21,6 +21,7 @@ from backend.web import json_answer
 
 PAGES = Path(__file__).parent.parent / "frontend_demo"  # beside the package, in a checkout as in an installation
 
+_SHOWN = {"/": "index.html", "/ops": "ops.html"}
 _POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -52,17 +53,17 @@ class _Files(StaticFiles):
 
 
 def routes(version: str) -> list[BaseRoute]:
-    """`/`, `/demo/…`, `/openapi.json`, `/asyncapi.json`."""
+    """`/`, `/ops`, `/demo/…`, `/openapi.json`, `/asyncapi.json`. The console is public; what it shows takes an operator's token."""
     documents = {"/openapi.json": to_json(openapi(version)), "/asyncapi.json": to_json(asyncapi(version))}
 
-    async def page(_: Request) -> Response:
-        return FileResponse(PAGES / "index.html", headers=_HEADERS)
+    async def page(request: Request) -> Response:
+        return FileResponse(PAGES / _SHOWN[request.url.path], headers=_HEADERS)
 
     async def document(request: Request) -> Response:
         return json_answer(documents[request.url.path])
 
     return [
-        Route("/", page, methods=["GET"]),
+        *(Route(path, page, methods=["GET"]) for path in _SHOWN),
         *(Route(path, document, methods=["GET"]) for path in documents),
         Mount("/demo", _Files(directory=PAGES, check_dir=False)),
     ]

@@ -15,7 +15,7 @@ export class Cut extends Error {
 
 /**
  * Serves one socket until it is cut, and then rejects with a `Cut`.
- * hooks: token(fresh) -> promise of a JWT, position() -> {epoch, offset}, live(), event(offset, event, epoch), signal (AbortSignal)
+ * hooks: path and channel, token(fresh) -> promise of a JWT, position() -> {epoch, offset}, live(), event(offset, event, epoch), signal (AbortSignal)
  */
 export function followBySocket(hooks) {
   return new Promise((_, reject) => new Socket(hooks, reject).open());
@@ -31,7 +31,7 @@ class Socket {
     try {
       const token = await hooks.token(false);
       if (hooks.signal.aborted) return this.cut("stopped");
-      this.socket = new WebSocket(`${location.origin.replace(/^http/, "ws")}/v1/events`);
+      this.socket = new WebSocket(`${location.origin.replace(/^http/, "ws")}${hooks.path}`);
       hooks.signal.addEventListener("abort", () => this.cut("stopped"));
       this.socket.onmessage = ({ data }) => this.received(data);
       this.socket.onclose = ({ code, reason }) => this.cut(`${code} ${reason}`, { final: code >= FINAL && code < 4000 });
@@ -45,7 +45,7 @@ class Socket {
   hello(token) {
     const { epoch, offset } = this.hooks.position();
     const connect = this.command({ connect: { token } }, (reply) => this.connected(reply.connect));
-    const subscribe = this.command({ subscribe: { channel: "feed", recover: true, epoch, offset } }, (reply) => this.subscribed(reply.subscribe));
+    const subscribe = this.command({ subscribe: { channel: this.hooks.channel, recover: true, epoch, offset } }, (reply) => this.subscribed(reply.subscribe));
     this.socket.send(`${connect}\n${subscribe}`);
   }
 

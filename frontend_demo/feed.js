@@ -1,4 +1,4 @@
-// One user's feed: over WebSocket, else SSE, else polls. Every event once and in order, from a position on, whatever is cut in between.
+// One feed, a user's or the operators': over WebSocket, else SSE, else polls. Every event once and in order, from a position on, whatever is cut in between.
 // When the log no longer has what is missing, `lost` is asked to read the snapshots again and to say where to go on.
 
 import { Cut, followBySocket } from "./centrifuge.js";
@@ -9,11 +9,13 @@ const LONGEST_PAUSE = 10_000; // milliseconds
 const WAIT = 25; // seconds that a poll waits
 const SILENCE = 40_000; // milliseconds; an event stream is heard each 15 s
 const LARGEST = 16 * 1024 * 1024; // characters of one message
+const USERS = { path: "/v1/events", channel: "feed" };
 
 export class Feed {
   /** hooks: token(fresh), event(event, offset), lost() -> position, line(state), trouble({code, detail}). `only`: one transport, no other. */
-  constructor(hooks, only) {
+  constructor(hooks, only, where = USERS) {
     this.hooks = hooks;
+    this.where = where;
     this.transports = ORDER.includes(only) ? [only] : ORDER;
     this.abort = new AbortController();
   }
@@ -51,7 +53,7 @@ export class Feed {
       this.position = { epoch, offset };
       this.hooks.event(data, offset);
     };
-    const shared = { token: this.hooks.token, position: () => this.position, live, event, signal: this.abort.signal };
+    const shared = { ...this.where, token: this.hooks.token, position: () => this.position, live, event, signal: this.abort.signal };
     return { websocket: followBySocket, sse: followByStream, poll: followByPolls }[transport](shared);
   }
 
@@ -83,7 +85,7 @@ export class Feed {
 
 // --- SSE by fetch: EventSource cannot send a token --------------------------------------------------------------------
 
-async function followByStream({ token, position, live, event, signal }) {
+async function followByStream({ path, token, position, live, event, signal }) {
   const { epoch, offset } = position();
   const guard = new AbortController();
   const stop = () => guard.abort();
@@ -92,7 +94,7 @@ async function followByStream({ token, position, live, event, signal }) {
   let silence = setTimeout(stop, SILENCE);
   try {
     const headers = { Authorization: `Bearer ${await token(false)}`, Accept: "text/event-stream", "Last-Event-ID": `${epoch}:${offset}` };
-    const answer = await fetch("/v1/events", { headers, signal: guard.signal, cache: "no-store" });
+    const answer = await fetch(path, { headers, signal: guard.signal, cache: "no-store" });
     await check(answer);
     for await (const message of messages(answer.body, () => { clearTimeout(silence); silence = setTimeout(stop, SILENCE); })) {
       const data = message.data === undefined ? null : JSON.parse(message.data);
@@ -141,7 +143,7 @@ function fields(message) {
 
 // --- poll -------------------------------------------------------------------------------------------------------------
 
-async function followByPolls({ token, position, live, event, signal }) {
+async function followByPolls({ path, token, position, live, event, signal }) {
   let opened = false;
   try {
     for (;;) {
@@ -149,7 +151,7 @@ async function followByPolls({ token, position, live, event, signal }) {
       const query = new URLSearchParams({ since: `${epoch}:${offset}`, wait: opened ? WAIT : 0 });
       const headers = { Authorization: `Bearer ${await token(false)}`, Accept: "application/json" };
       const limit = AbortSignal.timeout(SILENCE);
-      const answer = await fetch(`/v1/events?${query}`, { headers, cache: "no-store", signal: AbortSignal.any([signal, limit]) });
+      const answer = await fetch(`${path}?${query}`, { headers, cache: "no-store", signal: AbortSignal.any([signal, limit]) });
       await check(answer);
       const found = await answer.json();
       if (!found.recovered) throw new Cut("history was lost", { lost: true });

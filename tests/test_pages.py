@@ -18,7 +18,7 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-@pytest.mark.parametrize("path", ["/", "/demo/index.html", "/demo/app.js", "/demo/style.css", "/demo/icon.svg"])
+@pytest.mark.parametrize("path", ["/", "/ops", "/demo/index.html", "/demo/app.js", "/demo/style.css", "/demo/icon.svg"])
 async def test_every_file_carries_the_policy(http: httpx.AsyncClient, path: str) -> None:
     answer = await http.get(path)
     assert answer.status_code == 200

@@ -58,7 +58,7 @@ from backend.settings import load_settings
 from backend.storage.decisions import Change
 from backend.web import problem_answer
 
-PAGES = {"/", "/openapi.json", "/asyncapi.json"}
+PAGES = {"/", "/ops", "/openapi.json", "/asyncapi.json"}
 NOW = datetime(2026, 11, 22, 1, 2, 3, tzinfo=UTC)
 WHO = {"registration_id": "reg_01J00000000000000000000000", "at": NOW}
 ORG = "A1MOABK001"
