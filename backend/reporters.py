@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import structlog
 from redis.asyncio import Redis
 
 from backend.clock import Clock
@@ -55,6 +56,8 @@ from backend.webhooks.posting import Poster
 CONNECTIONS = 8  # to receivers, at once
 AT_ONCE = timedelta(0)
 
+log = structlog.get_logger()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reporters:
@@ -86,8 +89,10 @@ def reporters(
     standings: Callable[[], Awaitable[Sequence[Stands]]],
     figures: Callable[[], Awaitable[Mapping[Circuit, Holds]]],
 ) -> Reporters:
-    """Builds it. Raises `ValueError` for channels that cannot be called."""
-    channels = channels_of(settings.notice_webhooks.get_secret_value() if settings.notice_webhooks else "", reach)
+    """Builds it. A channel that cannot be called is said and left out: what decides circuits does not end over a chat."""
+    channels, faults = channels_of(settings.notice_webhooks.get_secret_value() if settings.notice_webhooks else "", reach)
+    for fault in faults:
+        log.error("notices.channel_left_out", why=fault)
     comparing = comparing_of(settings, database=database, directory=directory)
     language = Language(settings.notice_language)
     names = [channel.id for channel in channels]

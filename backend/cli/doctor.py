@@ -30,6 +30,8 @@ from backend.engines.account import abandoned_homes
 from backend.errors import MoaError
 from backend.identity import MIN_SECRET_BYTES
 from backend.providers.directory import directory_of
+from backend.reporting.messenger import channels_of
+from backend.services import reach_of
 from backend.settings import SECRETS_FILE, Settings
 
 DEADLINE = 5.0  # seconds for one look
@@ -140,6 +142,14 @@ async def _valkey(settings: Settings) -> str:
     return f"Valkey {server.get('valkey_version') or server.get('redis_version')} answers, its clock agrees with ours, {kept}"
 
 
+async def _channels(settings: Settings) -> str:
+    urls = settings.notice_webhooks.get_secret_value() if settings.notice_webhooks else ""
+    channels, faults = channels_of(urls, reach_of(settings))
+    if faults:
+        raise Wrong("; ".join(faults))
+    return f"{len(channels)} webhooks hear the morning message and alerts" if channels else "none: they go to the log (MOA_NOTICE_WEBHOOKS)"
+
+
 async def _leftovers(_settings: Settings) -> str:
     left = await asyncio.to_thread(abandoned_homes) if os.geteuid() == 0 else []
     if not left:
@@ -168,5 +178,6 @@ LOOKS: dict[str, Look] = {
     "provider directory": _directory,
     "PostgreSQL": _postgres,
     "Valkey": _valkey,
+    "operators' channels": _channels,
     "left behind": _leftovers,
 }

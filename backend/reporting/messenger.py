@@ -56,15 +56,17 @@ class Channel(Struct, frozen=True):
         return f"Channel({self.id}, {self.host})"
 
 
-def channels_of(urls: str, reach: Reach) -> tuple[Channel, ...]:
-    """From a comma-separated list. Raises `ValueError`, which names the place in the list and not the URL."""
+def channels_of(urls: str, reach: Reach) -> tuple[tuple[Channel, ...], tuple[str, ...]]:
+    """From a comma-separated list: those that can be called, and what is wrong with the others, which names their place and not the URL."""
     found: dict[str, Channel] = {}
+    faults = []
     for place, url in enumerate((each.strip() for each in urls.split(",") if each.strip()), 1):
         if (fault := fault_of(url, reach)) is not None:
-            raise ValueError(f"MOA_NOTICE_WEBHOOKS, number {place}: {fault}")
+            faults.append(f"MOA_NOTICE_WEBHOOKS, number {place}: {fault}")
+            continue
         digest = hashlib.sha256(url.encode()).hexdigest()[:16]
         found[digest] = Channel(digest, urlsplit(url).hostname or "", url)
-    return tuple(found.values())
+    return tuple(found.values()), tuple(faults)
 
 
 def body_of(text: str) -> bytes:

@@ -62,6 +62,14 @@ def test_a_short_secret_is_found_and_not_shown(moa, running: Path, monkeypatch: 
     assert "too-short" not in said.out
 
 
+def test_a_channel_that_cannot_be_called_is_found_and_not_shown(moa, running: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOA_NOTICE_WEBHOOKS", "https://hooks.example/a, http://hooks.example/hidden")
+    said = moa("doctor", "--data", str(running))
+    assert said.code == 1
+    assert "MOA_NOTICE_WEBHOOKS, number 2: https is needed" in said.out
+    assert "hidden" not in said.out
+
+
 def test_a_setting_that_does_not_fit_is_a_finding(moa, running: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOA_PORT", "nowhere")
     said = moa("doctor", "--data", str(running))

@@ -10,6 +10,8 @@ from itertools import count
 from statistics import fmean, pstdev
 from typing import Any
 
+import pytest
+
 from backend.clock import KST, ManualClock
 from backend.coordinator.stream import MemoryStream
 from backend.providers.contract import ApiType
@@ -174,10 +176,11 @@ def as_noticed(call: Logged) -> Call:
     )
 
 
-async def test_a_fortnight_equals_the_call_log_over_restarts_of_whoever_adds_up(database: Database) -> None:
+@pytest.mark.parametrize(("seed", "calls"), [(1, 4_000), *(pytest.param(seed, 40_000, marks=pytest.mark.long) for seed in range(2, 6))])
+async def test_a_fortnight_equals_the_call_log_over_restarts_of_whoever_adds_up(database: Database, seed: int, calls: int) -> None:
     """Three nodes report in a random order, some reports twice; whoever adds up starts anew after each few of them."""
-    dice = random.Random(7)
-    log = list(fortnight(1, 4_000).since(0))
+    dice = random.Random(seed)
+    log = list(fortnight(seed, calls).since(0))
     stream, clock = MemoryStream(ManualClock(MIDNIGHT)), ManualClock(MIDNIGHT)
     numbers, waiting = {node: count(1) for node in "abc"}, []
     for start in range(0, len(log), 40):
