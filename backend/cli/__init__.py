@@ -319,6 +319,59 @@ def _auto(org_code: OrgCode, reason: Why, url: Url = None, data: Data = None) ->
     set_mode(data, url, org_code, "auto", reason)
 
 
+Provider = Annotated[str | None, typer.Option("--provider", metavar="ORG_CODE", help="Only this institution.", show_default=False)]
+BecauseOf = Annotated[str, typer.Option("--reason", help="Why; it is kept with who said so.", show_default=False)]
+
+weekly = typer.Typer(help="The weekly batch: how it goes, held and let go on, rehearsed.", no_args_is_help=False)
+app.add_typer(weekly, name="batch")
+
+
+@weekly.callback(invoke_without_command=True)
+def _batch(context: typer.Context, url: Url = None, data: Data = None) -> None:
+    """Shows how the weekly batch goes; in a terminal live, until Ctrl-C."""
+    from backend.cli.batching import show_batch
+
+    if context.invoked_subcommand is None:
+        show_batch(data, url)
+
+
+@weekly.command("status")
+def _status(url: Url = None, data: Data = None) -> None:
+    """Shows how the weekly batch goes; in a terminal live, until Ctrl-C."""
+    from backend.cli.batching import show_batch
+
+    show_batch(data, url)
+
+
+@weekly.command("run")
+def _run(
+    provider: Provider = None,
+    within: Annotated[str, typer.Option(help="How long it may take: 90s, 3m, 1h; a minute at least.")] = "3m",
+    url: Url = None,
+    data: Data = None,
+) -> None:
+    """Refreshes all links that are due, now: a rehearsal. Real institutions only within their own transfer windows."""
+    from backend.cli.batching import rehearse
+
+    rehearse(data, url, provider, within)
+
+
+@weekly.command("pause")
+def _pause(provider: Provider = None, reason: BecauseOf = "", url: Url = None, data: Data = None) -> None:
+    """Holds the batch of one institution, or all of it, until `resume`."""
+    from backend.cli.batching import hold
+
+    hold(data, url, "pause", provider, reason)
+
+
+@weekly.command("resume")
+def _resume(provider: Provider = None, reason: BecauseOf = "", url: Url = None, data: Data = None) -> None:
+    """Lets the batch go on, planned anew."""
+    from backend.cli.batching import hold
+
+    hold(data, url, "resume", provider, reason)
+
+
 vault_keys = typer.Typer(help="Keys of the vault.", no_args_is_help=True)
 app.add_typer(vault_keys, name="keys")
 
