@@ -29,6 +29,7 @@ from backend.clock import SystemClock
 from backend.coordinator.node import CallingNode, calling_node
 from backend.exposing import serving_metrics
 from backend.jobs.attempts import OnPoisoned
+from backend.jobs.holding import Holding
 from backend.jobs.measuring import timed
 from backend.jobs.queue import JSON, QueueName
 from backend.jobs.valkey import connect
@@ -38,6 +39,7 @@ from backend.metrics import Metric, Sample, Samples
 from backend.providers.calls import Scope
 from backend.providers.circuits import CircuitState
 from backend.providers.clients import ProviderClients, http_clients
+from backend.providers.holding import HolderGuard
 from backend.providers.ids import SERIAL_SPAN, Serials
 from backend.providers.mirror import Mirrors
 from backend.realtime.channels import dialer
@@ -138,6 +140,7 @@ async def run_worker(settings: Settings, queue: str, listener: socket.socket | N
     configure_logs(settings, process=f"worker-{queue}")
     name = QueueName(queue)
     foundation, gentle = found(settings, SystemClock()), Gentle()
+    holding = Holding(foundation.clock)
     try:
         async with (
             calling_node(
@@ -150,10 +153,13 @@ async def run_worker(settings: Settings, queue: str, listener: socket.socket | N
                 metrics=foundation.metrics,
                 beside=gentle if name is QueueName.BATCH else None,
             ) as node,
-            http_clients(foundation.directory, settings, foundation.clock, guard=node.guard) as clients,
+            http_clients(foundation.directory, settings, foundation.clock, guard=HolderGuard(node.guard, holding)) as clients,
         ):
             hands = hands_of(foundation, clients)
-            worker = _worker(foundation, hands) if name is QueueName.INTERACTIVE else _batch_worker(foundation, hands, node, gentle)
+            if name is QueueName.INTERACTIVE:
+                worker = _worker(foundation, hands, holding)
+            else:
+                worker = _batch_worker(foundation, hands, holding, node, gentle)
             foundation.watched("worker")
             foundation.metrics.watch(partial(_running, worker, name))
             await foundation.warm()
@@ -169,7 +175,7 @@ async def run_worker(settings: Settings, queue: str, listener: socket.socket | N
         await foundation.close()
 
 
-def _worker(foundation: Foundation, hands: Hands) -> LeasedWorker:
+def _worker(foundation: Foundation, hands: Hands, holding: Holding) -> LeasedWorker:
     settings, queue = foundation.settings, QueueName.INTERACTIVE
     measured = partial(timed, queue=queue, metrics=foundation.metrics, clock=foundation.clock)
     worker = LeasedWorker(
@@ -178,6 +184,7 @@ def _worker(foundation: Foundation, hands: Hands) -> LeasedWorker:
         redis=lambda: connect(need(settings, "valkey_url"), timeout=settings.valkey_timeout, pool=settings.valkey_pool),
         clock=foundation.clock,
         lease=settings.job_lease,
+        holding=holding,
         max_jobs=settings.interactive_jobs,
         job_timeout=settings.provider_deadline * 2,
         drain=settings.drain_seconds,
@@ -187,7 +194,7 @@ def _worker(foundation: Foundation, hands: Hands) -> LeasedWorker:
     return worker
 
 
-def _batch_worker(foundation: Foundation, hands: Hands, node: CallingNode, gentle: Gentle) -> LeasedWorker:
+def _batch_worker(foundation: Foundation, hands: Hands, holding: Holding, node: CallingNode, gentle: Gentle) -> LeasedWorker:
     """One that gives way: people who wait have the CPU first."""
     settings, queue, terms = foundation.settings, QueueName.BATCH, batch_terms(foundation.settings)
     os.nice(settings.batch_niceness)
@@ -199,6 +206,7 @@ def _batch_worker(foundation: Foundation, hands: Hands, node: CallingNode, gentl
         redis=lambda: connect(need(settings, "valkey_url"), timeout=settings.valkey_timeout, pool=settings.valkey_pool),
         clock=foundation.clock,
         lease=settings.batch_lease,
+        holding=holding,
         max_jobs=settings.batch_jobs,
         drain=settings.drain_seconds,
         on_poisoned=_counted(foundation, queue, batch.on_poisoned),

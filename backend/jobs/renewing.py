@@ -1,6 +1,6 @@
 """How a worker keeps what it has: it prolongs its leases, takes anew what Valkey has forgotten, and lets go of what others have.
 
-In: the runs that a worker has in hand. Out: longer leases; `let_go` of each run whose job is another's.
+In: the runs that a worker has in hand. Out: longer leases, told to `holding`; `let_go` of each run whose job is another's.
 A lease that is still valid by our own clock, and that nobody holds, was forgotten: nobody else can have claimed that job and ended it.
 Never here: how long a run takes, and how it ends.
 """
@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 import structlog
 
 from backend.clock import Clock
+from backend.jobs.holding import Holding
 from backend.jobs.leases import NOBODY, Leases, Run
 from backend.jobs.outage import Outage
 from backend.jobs.valkey import VALKEY_AWAY
@@ -23,12 +24,22 @@ log = structlog.get_logger()
 class Renewing:
     """Three times per `lease` (seconds), for as long as `run()` is not cancelled. `runs` by job id, as they are at any time."""
 
-    def __init__(self, *, leases: Leases, lease: float, clock: Clock, runs: Mapping[str, Run], let_go: Callable[[Run], None]) -> None:
+    def __init__(
+        self,
+        *,
+        leases: Leases,
+        lease: float,
+        clock: Clock,
+        runs: Mapping[str, Run],
+        let_go: Callable[[Run], asyncio.Task[None]],
+        holding: Holding,
+    ) -> None:
         self._leases = leases
         self._lease = lease
         self._clock = clock
         self._runs = runs
         self._let_go = let_go
+        self._holding = holding
 
     async def run(self) -> None:
         """Runs until it is cancelled."""
@@ -37,8 +48,10 @@ class Renewing:
             try:
                 await self.once()
                 outage.over()
-                await asyncio.sleep(self._lease / 3)
+                if self._holding.is_sure:  # else the answer came too late to be worth anything
+                    await asyncio.sleep(self._lease / 3)
             except VALKEY_AWAY as exc:
+                self._holding.unknown()
                 await outage.pause(exc)
 
     async def once(self) -> None:
@@ -47,6 +60,7 @@ class Renewing:
         held = [(run, run.lease.owner) for run in self._runs.values()]
         holders = await self._leases.renew([(run.claimed.job_id, owner) for run, owner in held])
         holders |= await self._retaken([run for run, owner in held if _is_held(run, owner) and holders.get(run.claimed.job_id) == NOBODY])
+        lost = []
         for run, owner in held:
             if not _is_held(run, owner):
                 continue
@@ -56,7 +70,10 @@ class Renewing:
             else:
                 log.warning("job.lease_lost", job_id=run.claimed.job_id)
                 run.lease.lost = True
-                self._let_go(run)
+                lost.append(self._let_go(run))
+        if lost:
+            await asyncio.wait(lost, timeout=self._lease / 6)
+        self._holding.renewed(until)
 
     async def _retaken(self, missed: list[Run]) -> dict[str, str]:
         """Who holds each of these jobs, which nobody held, now that we have asked for those whose lease we cannot have lost."""

@@ -24,6 +24,7 @@ from backend import failpoints
 from backend.clock import Clock
 from backend.failpoints import Failpoint
 from backend.jobs.attempts import GIVEN_BACK, Attempts, OnPoisoned
+from backend.jobs.holding import Holding
 from backend.jobs.leases import Claimed, Lease, Leases, Run
 from backend.jobs.nudging import Nudging
 from backend.jobs.outage import Outage
@@ -41,8 +42,9 @@ class LeasedWorker(Worker):
     """Runs `functions` (coroutines, or `arq.func` of them), at most `max_jobs` at once. Build it inside a running loop.
 
     `redis` makes the client, which the worker owns; `ctx` is what every job finds in its context, beside arq's `job_id`,
-    `job_try`, `enqueue_time`, `score` and `redis`, and its `lease`. Seconds: `lease` after which a silent worker's jobs go
-    to others, `drain` that `stop()` leaves running jobs, `job_timeout` of one try, `retry_delay` before the second.
+    `job_try`, `enqueue_time`, `score` and `redis`, and its `lease`; `holding` hears of each renewal. Seconds: `lease` after
+    which a silent worker's jobs go to others, `drain` that `stop()` leaves running jobs, `job_timeout` of one try,
+    `retry_delay` before the second.
     """
 
     def __init__(  # noqa: PLR0913  # all by keyword; built once
@@ -54,6 +56,7 @@ class LeasedWorker(Worker):
         clock: Clock,
         lease: float,
         max_jobs: int,
+        holding: Holding | None = None,
         on_poisoned: OnPoisoned | None = None,
         ctx: dict[Any, Any] | None = None,
         max_tries: int = 3,
@@ -93,7 +96,9 @@ class LeasedWorker(Worker):
             on_poisoned=on_poisoned,
         )
         self._runs: dict[str, Run] = {}
-        self._renewing = Renewing(leases=self._leases, lease=lease, clock=clock, runs=self._runs, let_go=self._take_away)
+        self._renewing = Renewing(
+            leases=self._leases, lease=lease, clock=clock, runs=self._runs, let_go=self._take_away, holding=holding or Holding(clock)
+        )
         self._ended: list[Run] = []  # waiting to be settled
         self._some_ended, self._some_settled = asyncio.Event(), asyncio.Event()
         self._free = asyncio.Event()  # set while there is a slot
@@ -255,9 +260,11 @@ class LeasedWorker(Worker):
         else:
             self.jobs_complete += 1
 
-    def _take_away(self, run: Run) -> None:
+    def _take_away(self, run: Run) -> asyncio.Task[None]:
         run.taken_away = True
-        self.tasks[run.claimed.job_id].cancel()
+        task = self.tasks[run.claimed.job_id]
+        task.cancel()
+        return task
 
     async def _hand_over(self) -> None:
         """Cancels what still runs, so that another worker may have it at once."""
