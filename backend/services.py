@@ -21,6 +21,7 @@ import structlog
 from redis.asyncio import Redis
 
 from backend import failpoints
+from backend.afterwards import Afterwards
 from backend.batch.endpoints import BatchEndpoints
 from backend.batches import batch_endpoints, lead_batch
 from backend.clock import Clock, SystemClock
@@ -58,7 +59,7 @@ from backend.rate_limit import RateLimit
 from backend.realtime.channels import dialer
 from backend.realtime.feed import OPERATORS, Feed
 from backend.realtime.hub import Hub
-from backend.registration.accepting import Accepting, After
+from backend.registration.accepting import Accepting
 from backend.registration.forgetting import ErasureSweep, Forgetting
 from backend.registration.handling import Handling
 from backend.registration.people import People
@@ -80,7 +81,6 @@ from backend.webhooks.endpoints import WebhookEndpoints
 from backend.webhooks.keeping import Keeping
 from backend.webhooks.sending import DeliverySweep
 
-MOST_AFTERWARDS = 1000  # answers whose hand-over is under way; what is beyond is left to the sweeper
 LEADER_LEASE = 5.0  # seconds
 
 log = structlog.get_logger()
@@ -188,43 +188,6 @@ def _traffic_key(settings: Settings) -> Callable[[str], str]:
 # --- the API ---------------------------------------------------------------------------------------------------------
 
 
-class Afterwards:
-    """What may happen after an answer: facts go to the feed, jobs to the queue. Bounded; the sweeper finds whatever is dropped."""
-
-    def __init__(self, foundation: Foundation) -> None:
-        self._foundation = foundation
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._left = 0  # to the sweeper
-
-    def __call__(self, after: After) -> None:
-        if len(self._tasks) >= MOST_AFTERWARDS:
-            log.warning("afterwards.left_to_the_sweeper")
-            self._left += 1
-            return
-        task = asyncio.create_task(self._hand_over(after))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _hand_over(self, after: After) -> None:
-        await asyncio.gather(self._enqueue(after), self._foundation.relay.push(after.user_id, after.entries))
-
-    async def _enqueue(self, after: After) -> None:
-        try:
-            if after.jobs:
-                await self._foundation.queue.enqueue(after.jobs)
-        except EngineUnavailable as exc:
-            log.info("enqueue.left_to_the_sweeper", engine=exc.engine)
-
-    async def finish(self) -> None:
-        """Waits for what is under way."""
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def measured(self) -> Samples:
-        """Of this process."""
-        yield Sample(Metric.AFTERWARDS, (), len(self._tasks))
-        yield Sample(Metric.AFTERWARDS_DROPPED, (), self._left)
-
-
 @dataclass(kw_only=True)
 class Api:
     """What `app.py` puts behind its routes."""
@@ -271,7 +234,7 @@ class Api:
 def build_api(settings: Settings, clock: Clock | None = None) -> Api:
     """Builds everything that the API needs."""
     foundation = found(settings, clock or SystemClock())
-    afterwards = Afterwards(foundation)
+    afterwards = Afterwards(queue=foundation.queue, relay=foundation.relay)
     secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else None
     per_minute = settings.rate_limit_per_minute
     vault = vault_of(settings, foundation.clock)
