@@ -27,7 +27,8 @@ from backend.providers.outcomes import Weight
 from backend.providers.traffic import Tally
 
 TOLD_EVERY = 0.1  # seconds from a call's end to its report
-SUMS_EVERY = 0.5  # seconds between two reports with roll-ups: those of failing calls would hold hardly more than one call to a roll-up
+A_SUM = 0.005  # seconds for each roll-up of a report until the next with roll-ups: what a killed process takes along, against their number
+SUMS_EVERY = 0.5  # seconds, at most, between two reports with roll-ups
 BREATH = 0.025  # seconds between two reports, however many calls fail: they cost more than the calls in them
 MOST_CALLS = 20_000  # that wait: four seconds of what a node is built for
 MOST_IN_A_REPORT = 2_000  # calls, about 100 KB
@@ -96,7 +97,7 @@ class Noticing:
         self._waiting: deque[Noticed] = deque()
         self._dropped = 0
         self._tally = Tally()
-        self._summed = -SUMS_EVERY  # when a report had roll-ups
+        self._sums_at = 0.0  # when a report may have roll-ups again, monotonic
         self._unsent: tuple[Report, float] | None = None  # and when it was made
         self._anything = asyncio.Event()
         self._failed = asyncio.Event()
@@ -190,12 +191,13 @@ class Noticing:
         """The next report, under the next number; False: there is nothing to say yet. The `last` one says all."""
         self._digest()
         now = self._clock.monotonic()
-        sums = bool(self._tally) and (last or now >= self._summed + SUMS_EVERY)
+        sums = bool(self._tally) and (last or now >= self._sums_at)
         if not self._waiting and not sums:
             return False
         calls = tuple(_ended(self._waiting.popleft(), now) for _ in range(min(len(self._waiting), MOST_IN_A_REPORT)))
         rollups, seen, uncounted = self._tally.taken() if sums else ((), (), 0)
-        self._summed = now if sums else self._summed
+        if sums:
+            self._sums_at = now + min(SUMS_EVERY, A_SUM * len(rollups))
         self._number += 1
         report = Report(
             node=self.node, number=self._number, calls=calls, dropped=self._dropped, rollups=rollups, seen=seen, uncounted=uncounted

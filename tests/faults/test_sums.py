@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 
 from backend.providers.traffic import user_key
+from tests.faults.circuits import entries
 from tests.faults.conftest import LEASE
 from tests.faults.history import JSON
 from tests.faults.stage import BANK, CARD, EFIN, a_stage
@@ -20,6 +21,7 @@ from tests.faults.supervisor import SETTINGS, Fleet, Topology, a_fleet
 pytestmark = pytest.mark.system
 
 WITHIN = 15.0  # seconds: a lease of the leader, and a write
+UNTOLD = 0.8  # seconds: sums are told every half second, and it takes a moment
 SLOW = {"p50": 300, "p99": 400}  # ms: when a worker is told to go, calls are under way
 ANSWERS = {None, "00000", "00001", "10001"}  # the last: not signed yet
 CLIENT_GONE = 499
@@ -57,6 +59,45 @@ async def test_sums_equal_the_call_log_over_workers_that_stop_and_a_coordinator_
         revoked = {(code, REVOKED, False): Counter(answered=1) for code in (BANK, CARD)}
         assert await _agreed(fleet, lambda found: revoked.keys() <= found.keys()) == ends | revoked
         assert await _users(fleet) == {code: {_key(sub) for sub in subs - {people[0].sub}} for code in (BANK, CARD, EFIN)}
+
+
+@pytest.mark.long
+async def test_a_worker_that_is_killed_takes_less_than_a_second_of_its_sums_along() -> None:
+    """By the lines that it wrote when its calls ended. Calls under way have no end, and are in no sum; that is another matter."""
+    settings = LEASE | {"MOA_LOG_LEVEL": "debug", "MOA_CIRCUIT_ACTS": "false"}
+    async with a_fleet(Topology(settings=settings)) as fleet, a_stage(fleet) as stage:
+        worker, killed = fleet.workers[0], list[float]()
+        arriving = stage.arrive(120, every=0.1)
+        for _ in range(5):
+            await asyncio.sleep(2)
+            await worker.kill()
+            killed.append(time.time())
+            await worker.start()
+        await arriving
+        await stage.until_accepted(120)
+        ended, sums = await _settled(fleet)
+        seen = len(await fleet.calls())
+        fresh = sum(any(0 <= moment - at < UNTOLD for moment in killed) for at in ended)
+        print(
+            f"\nin {len(killed)} kills {len(ended) - sums} ended calls of {len(ended)} are in no sum, of {fresh} that ended in the last "
+            f"{UNTOLD:g} s before one; {seen - len(ended)} calls were under way"
+        )
+        assert sums <= seen, "nothing counts twice"
+        assert len(ended) - sums <= fresh
+
+
+async def _settled(fleet: Fleet) -> tuple[list[float], int]:
+    """When calls ended, as the worker wrote down, and how many are in the sums, once neither grows any more."""
+    before: tuple[list[float], int] | None = None
+    async with asyncio.timeout(60):
+        while True:
+            ended = [entry["at"] for worker in fleet.workers for entry in entries(worker, "provider.call")]
+            [row] = await _rows(fleet, "SELECT coalesce(sum(calls), 0) AS calls FROM traffic")
+            now = ended, int(row["calls"])
+            if now == before:
+                return now
+            before = now
+            await asyncio.sleep(3)
 
 
 async def _agreed(fleet: Fleet, enough: Callable[[Ends], bool] = bool) -> Ends:

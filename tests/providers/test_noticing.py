@@ -16,7 +16,7 @@ from backend.providers import noticing
 from backend.providers.calls import Scope
 from backend.providers.circuits import Circuit, Report
 from backend.providers.contract import ApiType
-from backend.providers.noticing import MOST_CALLS, MOST_IN_A_REPORT, TOLD_EVERY, Noticed, Noticing, ReportsInMemory
+from backend.providers.noticing import A_SUM, MOST_CALLS, MOST_IN_A_REPORT, TOLD_EVERY, Noticed, Noticing, ReportsInMemory
 from backend.providers.outcomes import Failure, Weight
 from backend.providers.traffic import merged
 from tests.providers.given import BANK
@@ -95,15 +95,30 @@ async def test_many_failures_share_reports_of_which_one_is_under_way() -> None:
     assert len(reports.received) < 40
 
 
-async def test_roll_ups_of_failing_calls_wait_for_each_other_and_are_told_without_a_further_call() -> None:
+async def test_the_more_roll_ups_a_report_has_the_later_come_the_next_and_without_a_further_call() -> None:
+    reports = ReportsInMemory()
+    async with Noticing(reports, CLOCK) as told:
+        for number in range(50):
+            told.notice(noticed(Weight.FAILURE, api_code=f"BA{number}"))
+        await until(lambda: calls(reports.received) == 50)
+        for number in range(51, 53):
+            told.notice(noticed(Weight.FAILURE))
+            await until(lambda number=number: calls(reports.received) == number)
+        await until(lambda: told.all_told)
+    sums = [sum(each.calls for each in report.rollups) for report in reports.received]
+    assert sums == [50, 0, 0, 2]
+
+
+async def test_few_roll_ups_are_told_with_the_calls_that_they_are_of() -> None:
+    """A process that is killed takes along what it has not told."""
     reports = ReportsInMemory()
     async with Noticing(reports, CLOCK) as told:
         for number in range(1, 4):
             told.notice(noticed(Weight.FAILURE))
             await until(lambda number=number: calls(reports.received) == number)
-        await until(lambda: told.all_told)
-    sums = [sum(each.calls for each in report.rollups) for report in reports.received]
-    assert sums == [1, 0, 0, 2]
+            await asyncio.sleep(2 * A_SUM)
+        sums = [sum(each.calls for each in report.rollups) for report in reports.received]
+    assert sums == [1, 1, 1]
 
 
 async def test_a_cancelled_call_is_in_the_roll_ups_and_in_no_sample() -> None:
