@@ -61,6 +61,7 @@ async def test_a_provider_that_goes_down_is_left_alone_by_all_within_a_moment(st
     well_from = time.time()
     await fleet.steer(f"providers/{BANK}", mode="ok")
     await until(lambda: all(standing.state is CircuitState.CLOSED for standing in stored(fleet)), LONGEST_WAIT + 5)
+    await until(lambda: "closed" in [each["state"] for each in decided(fleet, well_from)])  # it is stored before it is written down
     closed_at = max(each["at"] for each in decided(fleet, well_from) if each["state"] == "closed")
 
     # Open within a second of the threshold, and known to every process within a tenth of one.

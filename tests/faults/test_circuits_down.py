@@ -136,6 +136,7 @@ async def died(fleet: Fleet, mode: str) -> Death:
     death.well_from = time.time()
     await fleet.steer(f"providers/{BANK}", mode="ok")
     await until(lambda: all(standing.state is CircuitState.CLOSED for standing in stored(fleet)), PATIENT_LONGEST_WAIT + 5)
+    await until(lambda: "closed" in [each["state"] for each in decided(fleet, death.well_from)])  # it is stored before it is written down
     death.opened = first_opened(fleet, death.ill_from)
     death.closed = max(each["at"] for each in decided(fleet, death.well_from) if each["state"] == "closed")
     await asyncio.sleep(RAMP)
@@ -168,21 +169,21 @@ def asked_while_open(fleet: Fleet, death: Death, calls: list[JSON], lateness: La
     """Nobody but probes, one at a time for each circuit; and once it is well, nobody but the one whose call is the probe's."""
     probes = [call for call in calls if is_probe(call) and death.ill_from < call["at"] < death.well_from]
     assert probes, "somebody looked"
-    assert most_at_once(probes) <= len(death.opened)
+    assert most_at_once(probes) <= len(death.opened), f"{shown(probes)}\n{timeline(fleet, death)}"
     for scope, decision in death.opened.items():
         heard = max(each["at"] for each in applied_at(fleet, decision))
         closed = min(each["at"] for each in decided(fleet, death.well_from) if (each["scope"], each["state"]) == (scope, "closed"))
         closed -= lateness.most(closed - 0.1, closed) + 0.01  # nodes hear of it before the leader writes it down
         during = [call for call in calls if scope_of(call) == scope and heard + 0.02 < call["at"] < closed]
         assert not [call for call in during if call["at"] < death.well_from], f"{scope} was asked while it was open: {during}"
-        assert most_at_once(during) <= 1, f"{scope} was asked by several before it was closed: {during}"
+        assert most_at_once(during) <= 1, f"{scope} was asked by several before it was closed: {shown(during)}"
 
 
 def ramped(deaths: list[Death], calls: list[JSON]) -> None:
-    """Of those who come or come back while the ramp lasts, few pass at its beginning."""
+    """Of those who come or come back while the ramp lasts, few pass at its beginning. Circuits that did not open have none."""
     thirds = Counter[int]()
     for death in deaths:
-        during = [call for call in calls if death.closed < call["at"] < death.closed + RAMP and not is_probe(call)]
+        during = [call for call in calls if death.closed < call["at"] < death.closed + RAMP and scope_of(call) in death.opened]
         first = {call.get("user"): call["at"] for call in reversed(during)}
         thirds.update(int((at - death.closed) * 3 / RAMP) for at in first.values())
     print(f"users at the bank in each third of the ramps: {[thirds[third] for third in range(3)]}")
@@ -216,6 +217,11 @@ def timeline(fleet: Fleet, death: Death) -> str:
         for each in entries(worker, event)
     ]
     return "\n".join(f"{at - death.well_from:+.2f} {what}" for at, what in sorted(told) if death.ill_from < at < death.closed + 0.1)
+
+
+def shown(calls: Iterable[JSON]) -> str:
+    """When they came, and how long each took."""
+    return ", ".join(f"{call['at']:.3f} {call['path']} {call['status']} {call['ms']:.0f} ms" for call in calls)
 
 
 def ended(tape: Tape) -> tuple[float, dict[str, float]]:
