@@ -7,8 +7,9 @@ In: settings, engines, how circuits stand. Out: duties for whoever leads, and th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 
 from backend.batch.calendar import overrides
 from backend.batch.endpoints import BatchEndpoints
@@ -22,6 +23,7 @@ from backend.coordinator.standing import Standing
 from backend.identity import TokenVerifier
 from backend.jobs.queue import JobQueue
 from backend.jobs.sweeper import Sweeper
+from backend.metrics import Metric, Sample, Samples
 from backend.providers.circuits import CircuitState
 from backend.providers.directory import Directory
 from backend.reporting.alarms import Alerts
@@ -77,6 +79,30 @@ async def lead_batch(
     async with asyncio.TaskGroup() as group:
         group.create_task(Sweeper([planning], EVERY, clock=clock, deadline=PLANNED_WITHIN).run())
         group.create_task(Sweeper([reconciling], EVERY, clock=clock).run())
+
+
+def batch_figures(
+    settings: Settings, *, database: Database, directory: Callable[[], Directory], clock: Clock
+) -> Callable[[], Awaitable[Samples]]:
+    """What metrics show of the batch: what operators are shown."""
+    steering = Steering(database=database, directory=directory, terms=batch_terms(settings), clock=clock)
+
+    async def read() -> Samples:
+        return [sample for each in (await steering.status())["providers"] for sample in samples_of(each)]
+
+    return read
+
+
+def samples_of(shown: Mapping[str, Any]) -> Samples:
+    """RULE: of one provider's row in `GET /ops/batch`."""
+    org_code = shown["org_code"]
+    for status in ("due", "done", "failed", "skipped", "unknown"):
+        yield Sample(Metric.BATCH_LINKS, (org_code, status), shown[status])
+    yield Sample(Metric.BATCH_PLANNED, (org_code,), shown["planned_today"])
+    yield Sample(Metric.BATCH_SENT, (org_code,), shown["done"] + shown["failed"] + shown["unknown"])
+    yield Sample(Metric.BATCH_PACE, (org_code,), shown["pace_per_minute"])
+    yield Sample(Metric.BATCH_LAG, (org_code,), shown["lag_seconds"])
+    yield Sample(Metric.BATCH_PAUSED, (org_code,), shown["paused"])
 
 
 def batch_endpoints(

@@ -165,10 +165,11 @@ class Metric(Enum):
     OUTBOX = ("moa_outbox_events", Kind.GAUGE, (), "Events that wait to be appended; at most 10,000 are counted.")
     OUTBOX_OLDEST = ("moa_outbox_oldest_seconds", Kind.GAUGE, (), "Age of the oldest of them.")
 
-    # The weekly batch, in links of the current week; by `org_code`
-    BATCH_PLANNED = ("moa_batch_planned_links", Kind.GAUGE, ("org_code",), "Links that were to be read by now.")
-    BATCH_SENT = ("moa_batch_sent_links", Kind.GAUGE, ("org_code",), "Links whose reading has begun.")
-    BATCH_LINKS = ("moa_batch_links", Kind.GAUGE, ("org_code", "status"), "Links of the week by status.")
+    # The weekly batch, in links of the current week, told by every coordinator: what `GET /ops/batch` shows
+    BATCH_PLANNED = ("moa_batch_planned_links", Kind.GAUGE, ("org_code",), "Links that today's plan wants read.")
+    BATCH_SENT = ("moa_batch_sent_links", Kind.GAUGE, ("org_code",), "Links of this week whose reading has ended, however it did.")
+    BATCH_LINKS = ("moa_batch_links", Kind.GAUGE, ("org_code", "status"), "Links of this week: due, done, failed, skipped, unknown.")
+    BATCH_PACE = ("moa_batch_pace_links_per_minute", Kind.GAUGE, ("org_code",), "Links that its last minute's command took.")
     BATCH_LAG = ("moa_batch_lag_seconds", Kind.GAUGE, ("org_code",), "By how much it is behind its plan.")
     BATCH_PAUSED = ("moa_batch_paused", Kind.GAUGE, ("org_code",), "1 while an operator holds it.")
 

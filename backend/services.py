@@ -23,7 +23,7 @@ from redis.asyncio import Redis
 from backend import failpoints
 from backend.afterwards import Afterwards
 from backend.batch.endpoints import BatchEndpoints
-from backend.batches import batch_endpoints, lead_batch
+from backend.batches import batch_endpoints, batch_figures, lead_batch
 from backend.clock import Clock, SystemClock
 from backend.coordinator.breakers import circuits
 from backend.coordinator.chronicle import Chronicle, Chronicled
@@ -324,6 +324,7 @@ async def run_coordinator(settings: Settings, listener: socket.socket | None = N
     foundation.watched("coordinator")
     watch_fleet(metrics, valkey=foundation.valkey, relay=foundation.relay, directory=foundation.directory, clock=foundation.clock)
     fleets = FleetClock(foundation.clock)
+    metrics.watch_slow(batch_figures(settings, database=foundation.database, directory=foundation.directory, clock=fleets))
     store = ValkeyStore(foundation.valkey)
     told = reporters(
         settings,
