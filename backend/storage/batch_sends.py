@@ -15,7 +15,7 @@ from msgspec import Struct, structs
 from backend.events import Asset, Event
 from backend.storage import assets
 from backend.storage.assets import asset_in
-from backend.storage.batch_due import STILL_DUE, Due
+from backend.storage.batch_due import RIPE, STILL_DUE, Due
 from backend.storage.outbox import Entry, published, publishing
 from backend.storage.statements import Connection, Row, Values, statement
 
@@ -125,6 +125,8 @@ _SKIP = statement(
 )
 # The command is locked, so that who begins it anew waits for this, and then finds every intent. A user is locked, too: one who is being
 # erased gets no new row. One whose data are being changed at this moment is passed over: nobody here waits for anybody.
+# Links are found one by one, by user: `OFFSET 0` keeps PostgreSQL from looking through all that are due. What was tried before is asked of
+# the row that is written, since only that one is sure not to change meanwhile.
 _INTEND = statement(
     f"""
     WITH command AS MATERIALIZED (SELECT FROM batch_commands WHERE {_OF_RUN} FOR SHARE),
@@ -133,12 +135,16 @@ _INTEND = statement(
     meant AS (
       INSERT INTO batch_refreshes AS known (user_id, org_code, week, link_id, minute, run, attempt, state, sent_at)
       SELECT link.user_id, :org_code, :week, link.link_id, :minute, :run, 1, 'sent', :now
-      FROM wanted JOIN links link USING (user_id) WHERE {STILL_DUE} ORDER BY link.user_id
+      FROM wanted CROSS JOIN LATERAL (
+        SELECT * FROM links WHERE links.user_id = wanted.user_id AND links.org_code = :org_code OFFSET 0) link
+      WHERE {RIPE} ORDER BY link.user_id
       ON CONFLICT (user_id, org_code, week) DO UPDATE SET minute = excluded.minute, run = excluded.run, attempt = known.attempt + 1,
         state = 'sent', error_code = NULL, sent_at = excluded.sent_at, ended_at = NULL
       WHERE known.state = 'failed' AND known.attempt < :attempts OR known.state = 'unknown' AND known.attempt < :unknown_attempts
       RETURNING user_id, attempt)
-    SELECT links.*, meant.attempt FROM meant JOIN links USING (user_id) WHERE links.org_code = :org_code ORDER BY due_on, link_id
+    SELECT link.*, meant.attempt FROM meant CROSS JOIN LATERAL (
+      SELECT * FROM links WHERE links.user_id = meant.user_id AND links.org_code = :org_code OFFSET 0) link
+    ORDER BY link.due_on, link.link_id
     """  # noqa: S608  # constants
 )
 # How far it is, and what was counted since the last time. Nothing: another run has begun.
