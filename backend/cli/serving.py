@@ -102,7 +102,7 @@ def run_worker(data: Path | None, *, queue: str, fd: int | None, parent: int | N
     with _one_line():
         Vault(need(settings, "vault_keys"))
         need(settings, "asset_id_secret")
-    _run(run_worker(settings, queue, _metrics_listener(fd, settings)))
+    _run(run_worker(settings, queue, metrics_listener(fd, settings)))
 
 
 def run_coordinator(data: Path | None, *, fd: int | None, parent: int | None) -> None:
@@ -111,7 +111,7 @@ def run_coordinator(data: Path | None, *, fd: int | None, parent: int | None) ->
     need_engines(settings)
     from backend.services import run_coordinator  # noqa: PLC0415
 
-    _run(run_coordinator(settings, _metrics_listener(fd, settings)))
+    _run(run_coordinator(settings, metrics_listener(fd, settings)))
 
 
 @contextmanager
@@ -127,7 +127,7 @@ def _listener(fd: int | None, host: str, port: int) -> socket.socket:
     return listen(host, port) if fd is None else socket.socket(fileno=fd)
 
 
-def _metrics_listener(fd: int | None, settings: Settings) -> socket.socket | None:
+def metrics_listener(fd: int | None, settings: Settings) -> socket.socket | None:
     """None: this process shows its metrics nowhere."""
     if fd is None and settings.metrics_port is None:
         return None

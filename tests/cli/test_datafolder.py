@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import stat
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from backend.cli.datafolder import AlreadyRunning, DataFolder, runs
-from backend.settings import RUNNING_FILE, SECRETS_FILE, load_settings
+from backend.settings import RUNNING_FILE, SECRETS_FILE, TARGETS_FILE, load_settings
 
 
 def test_secrets_are_made_once_and_are_nobody_elses(data: Path) -> None:
@@ -50,7 +51,11 @@ def test_other_commands_find_the_running_system_until_it_is_gone(data: Path) -> 
     assert settings.database_url is not None
     assert settings.database_url.get_secret_value() == "postgresql://u:p#'\\ w@/d?host=/a b"
     assert stat.S_IMODE((data / RUNNING_FILE).stat().st_mode) == 0o600
+    folder.say_targets({"api-1": "127.0.0.1:1", "worker-1": "127.0.0.1:2"})
+    targets = json.loads((data / TARGETS_FILE).read_text())
+    assert targets[1] == {"targets": ["127.0.0.1:2"], "labels": {"process": "worker-1"}}  # as Prometheus' file discovery has it
     folder.forget_where()
+    assert not (data / TARGETS_FILE).exists()
     assert load_settings(data).database_url is None
     folder.forget_where()
 

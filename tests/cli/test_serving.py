@@ -15,8 +15,9 @@ from structlog.testing import capture_logs
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from backend.cli.serving import DrainingServer, config_of, listen
+from backend.cli.serving import DrainingServer, config_of, listen, metrics_listener
 from backend.edge import Edge
+from backend.settings import Settings
 
 ODD = {
     "no key": b"GET /v1/events HTTP/1.1\r\nHost: moa\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\r\n",
@@ -66,3 +67,13 @@ async def test_what_is_no_upgrade_at_all_is_refused_without_a_word(port: int, re
     writer.close()
     assert int(status.split()[1]) in {400, 426}
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_metrics_are_shown_on_the_inherited_socket_else_on_the_port_that_is_set_else_nowhere() -> None:
+    assert metrics_listener(None, Settings()) is None
+    with metrics_listener(None, Settings(metrics_port=0)) as chosen:
+        assert chosen.getsockname()[0] == "127.0.0.1"
+    with listen("127.0.0.1", 0) as inherited:
+        found = metrics_listener(inherited.fileno(), Settings(metrics_port=1))
+        assert found.getsockname() == inherited.getsockname()
+        found.detach()
