@@ -92,6 +92,7 @@ async def test_no_secret_lies_anywhere_in_the_clear(house: House) -> None:
             shown = json.dumps([following.events, await client.assets(), await client.registration(following.id)], ensure_ascii=False)
             jwt_ = token("secretive", **CLAIMS)
             await client.http.get("/v1/assets", headers={"Authorization": f"Bearer {jwt_[:-4]}"})
+            metrics = (await client.http.get("/metrics")).content
     finally:
         bodies, house.recorder.bodies = house.recorder.bodies, None
         logging.getLogger().setLevel(level)
@@ -106,7 +107,10 @@ async def test_no_secret_lies_anywhere_in_the_clear(house: House) -> None:
         "valkey": await everything_in_valkey(redis),
         "rows": await every_row(house),
         "what clients saw": shown.encode(),
+        "metrics": metrics,
     }
+    assert b"secretive" not in metrics
+    assert following.id.encode() not in metrics
     await redis.aclose()
     assert b"collect.failed" in places["logs"]
     for place, seen in places.items():
