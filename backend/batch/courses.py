@@ -6,6 +6,7 @@ counted in rows, so a new leader goes on with the course of the old one: undistu
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 
@@ -50,10 +51,9 @@ class Range(Struct, frozen=True):
     size: int
 
 
-def task_of_day(links: int, windows: Sequence[Window], planned_at: datetime) -> Task:
-    """What is left of a day by its plan. `windows`: of the whole day, so that its minutes are the same whoever looks, and when."""
-    minutes = tuple(minute for minute in minutes_of(windows) if minute >= planned_at)
-    return Task(links=links, minutes=minutes, since=planned_at)
+def task_of_day(links: int, minutes: Sequence[datetime], planned_at: datetime) -> Task:
+    """What is left of a day by its plan. `minutes`: of the whole day, so that they are the same whoever looks, and when."""
+    return Task(links=links, minutes=tuple(minutes[bisect_left(minutes, planned_at) :]), since=planned_at)
 
 
 def task_of_rehearsal(links: int, window: Window, counted_at: datetime) -> Task:
@@ -64,7 +64,8 @@ def task_of_rehearsal(links: int, window: Window, counted_at: datetime) -> Task:
 
 def minute_at(minutes: Sequence[datetime], now: datetime) -> datetime | None:
     """The minute that a command is to be there for: the one that begins within `LEAD`, else the one that runs. None: neither is one."""
-    return next((minute for minute in reversed(minutes) if minute - LEAD <= now < minute + MINUTE), None)
+    begun = bisect_right(minutes, now + LEAD)
+    return minutes[begun - 1] if begun and now < minutes[begun - 1] + MINUTE else None
 
 
 def is_free(minute: datetime, newest: datetime | None) -> bool:

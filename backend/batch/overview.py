@@ -21,7 +21,7 @@ from backend.batch.words import because, missing
 from backend.clock import iso
 from backend.providers.contract import Provider
 
-FEW = 200  # links up to which they are counted whenever somebody looks
+FEW = 100  # links up to which they are counted whenever somebody looks
 SETTLED = timedelta(seconds=5)  # of a minute, after which its own pace is known
 
 
@@ -107,7 +107,7 @@ def finish(of: OfProvider, terms: Terms, now: datetime) -> datetime | None:
         return None
     if last["day"] == in_korea(now):
         return _later(of.task, now) if of.task is not None else None
-    return task_of_day(last["links"], terms.windows_on(of.provider, last["day"]), midnight(last["day"])).ends
+    return task_of_day(last["links"], terms.minutes_on(of.provider, last["day"]), midnight(last["day"])).ends
 
 
 def _later(task: Task, now: datetime) -> datetime | None:

@@ -250,7 +250,7 @@ def task_now(provider: Provider, plan: Row, rehearsal: Row | None, terms: Terms,
     today = in_korea(now)
     if not terms.automatic or plan["today"] is None or in_korea(plan["planned_at"]) != today:
         return None
-    return task_of_day(plan["today"], terms.windows_on(provider, today), plan["planned_at"])
+    return task_of_day(plan["today"], terms.minutes_on(provider, today), plan["planned_at"])
 
 
 async def _range(connection: Connection, org_code: str, due: Due, last: Row | None, size: int) -> Range | None:

@@ -6,11 +6,13 @@ In: what settings say, a provider of the directory, a moment. Out: finish lines,
 from __future__ import annotations
 
 from datetime import date, datetime, time, timedelta
+from functools import lru_cache
 
 from msgspec import Struct
 
 from backend.batch.calendar import Override, Window, in_korea, left_on, sunday_of, windows_on
 from backend.batch.commands import last_day
+from backend.batch.pace import minutes_of
 from backend.clock import KST
 from backend.providers.contract import Provider
 from backend.storage.batch_due import Due
@@ -41,6 +43,10 @@ class Terms(Struct, frozen=True, kw_only=True):
         """Where scheduled calls may begin on a day: the provider's windows, each up to its finish line."""
         return left_on(on, provider.transfer_windows, now=midnight(on), finish=self.finish_of(provider))
 
+    def minutes_on(self, provider: Provider, on: date) -> tuple[datetime, ...]:
+        """The whole minutes of those windows."""
+        return _minutes(provider.transfer_windows, on, self.finish_of(provider))
+
     def due_at(self, now: datetime) -> Due:
         """What the week of this moment asks for."""
         week = sunday_of(in_korea(now))
@@ -56,6 +62,12 @@ class Terms(Struct, frozen=True, kw_only=True):
     def is_open(self, provider: Provider, now: datetime) -> bool:
         """Whether scheduled calls may begin at this moment."""
         return any(window.begins <= now < window.ends for window in self.windows_on(provider, in_korea(now)))
+
+
+@lru_cache(maxsize=1024)
+def _minutes(np_times: tuple[str, ...], on: date, finish: timedelta) -> tuple[datetime, ...]:
+    """They are asked for each second; providers have much the same windows."""
+    return tuple(minutes_of(left_on(on, np_times, now=midnight(on), finish=finish)))
 
 
 def midnight(on: date) -> datetime:

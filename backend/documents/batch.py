@@ -59,7 +59,7 @@ def _progress() -> Schema:
         {
             "org_code": ORG_CODE,
             "name": TEXT,
-            "due": _said(_COUNT, "Links that are due this week and not done; exact up to 200"),
+            "due": _said(_COUNT, "Links that are due this week and not done; exact up to 100"),
             "done": _said(_COUNT, "Links that were read this week by the batch"),
             "failed": _said(_COUNT, "Links whose last attempt failed"),
             "skipped": _said(_COUNT, "Links that their person had refreshed"),

@@ -519,7 +519,8 @@ batch_refreshes = Table(
     Column("error_code", String(64), nullable=True),
     Column("sent_at", _MOMENT, nullable=False),
     Column("ended_at", _MOMENT, nullable=True),
-    Index("batch_refreshes_command_idx", "org_code", "minute"),
+    # The minute first: what looks for one link's row must never be led to all rows of its provider.
+    Index("batch_refreshes_command_idx", "minute", "org_code"),
     Index("batch_refreshes_troubled_idx", "week", "org_code", "state", postgresql_where=text("state IN ('failed', 'unknown', 'left')")),
     Index("batch_refreshes_week_idx", "week", postgresql_using="brin"),  # what is old goes
 )

@@ -24,7 +24,7 @@ from backend.batch.courses import (
     task_of_rehearsal,
     too_late,
 )
-from backend.batch.pace import MINUTE, Limit
+from backend.batch.pace import MINUTE, Limit, minutes_of
 from backend.clock import KST
 
 ONE = datetime(2026, 11, 23, 1, tzinfo=KST)
@@ -34,7 +34,7 @@ SECOND = timedelta(seconds=1)
 
 
 def test_a_day_goes_on_where_it_was_whoever_looks() -> None:
-    task = task_of_day(1_000_000, [NIGHT], ONE - MINUTE)
+    task = task_of_day(1_000_000, minutes_of([NIGHT]), ONE - MINUTE)
     taken = 0
     for minute in task.minutes:
         assert minute_at(task.minutes, minute - LEAD) == minute
@@ -45,7 +45,7 @@ def test_a_day_goes_on_where_it_was_whoever_looks() -> None:
 @given(st.integers(0, 50_000), st.integers(1, 60), st.lists(st.integers(0, 9), min_size=60, max_size=60))
 def test_a_course_that_was_disturbed_still_takes_all(links: int, minutes: int, lost: list[int]) -> None:
     """In minutes in which nobody is there nothing is taken; the last one is there."""
-    task = task_of_day(links, [Window(ONE, ONE + minutes * MINUTE)], ONE)
+    task = task_of_day(links, minutes_of([Window(ONE, ONE + minutes * MINUTE)]), ONE)
     taken = 0
     for minute, luck in zip(task.minutes, lost, strict=False):
         if luck == 0 and minute != task.minutes[-1]:
@@ -59,7 +59,7 @@ def test_a_course_that_was_disturbed_still_takes_all(links: int, minutes: int, l
 @given(st.integers(1, 100_000), st.floats(0, 60), st.floats(1, 1000))
 def test_no_minute_is_above_what_the_provider_takes_and_a_late_one_is_no_burst(links: int, late: float, per_second: float) -> None:
     limit = Limit(calls_per_second=per_second)
-    task = task_of_day(links, [Window(ONE, ONE + 10 * MINUTE)], ONE)
+    task = task_of_day(links, minutes_of([Window(ONE, ONE + 10 * MINUTE)]), ONE)
     whole = size_at(task, ONE, taken=0, limit=limit, now=ONE)
     size = size_at(task, ONE, taken=0, limit=limit, now=ONE + late * SECOND)
     assert size <= whole <= limit.per_minute
@@ -67,11 +67,11 @@ def test_no_minute_is_above_what_the_provider_takes_and_a_late_one_is_no_burst(l
 
 
 def test_a_plan_made_within_a_window_has_what_is_left_of_its_minutes() -> None:
-    task = task_of_day(100, [NIGHT], ONE + 90 * SECOND)
+    task = task_of_day(100, minutes_of([NIGHT]), ONE + 90 * SECOND)
     assert task.minutes[0] == ONE + 2 * MINUTE
     assert task.minutes[-1] == NIGHT.ends - MINUTE
-    assert task_of_day(100, [NIGHT], NIGHT.ends).minutes == ()
-    assert task_of_day(100, [], ONE).ends is None
+    assert task_of_day(100, minutes_of([NIGHT]), NIGHT.ends).minutes == ()
+    assert task_of_day(100, minutes_of([]), ONE).ends is None
 
 
 def test_a_rehearsal_begins_in_the_minute_in_which_its_links_are_counted() -> None:
@@ -116,7 +116,7 @@ def test_a_new_pass_begins_where_it_finds_more() -> None:
 
 
 def test_what_no_minute_is_left_for_is_too_late() -> None:
-    task = task_of_day(1_000, [Window(ONE, ONE + 10 * MINUTE)], ONE)
+    task = task_of_day(1_000, minutes_of([Window(ONE, ONE + 10 * MINUTE)]), ONE)
     assert too_late(task, taken=0, per_minute=100, now=ONE - SECOND) == 0
     assert too_late(task, taken=0, per_minute=100, now=ONE) == 100
     assert too_late(task, taken=500, per_minute=100, now=ONE + 7 * MINUTE) == 300
@@ -141,7 +141,7 @@ def test_a_lag_is_told_in_seconds_of_the_course() -> None:
     assert lag(task, taken=15, now=ONE + 90 * SECOND) == 0
     assert lag(task, taken=16, now=ONE + 90 * SECOND) == 0
     assert lag(task, taken=0, now=ONE + timedelta(hours=6)) == 0
-    assert lag(task_of_day(0, [NIGHT], ONE), taken=0, now=ONE) == 0
+    assert lag(task_of_day(0, minutes_of([NIGHT]), ONE), taken=0, now=ONE) == 0
 
 
 def test_a_plan_is_outgrown_by_links_that_it_does_not_know() -> None:

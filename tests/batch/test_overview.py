@@ -8,7 +8,7 @@ import pytest
 from backend.batch.calendar import Window
 from backend.batch.courses import task_of_day, task_of_rehearsal
 from backend.batch.overview import FEW, OfProvider, due_now, explained, finish, pace, planned_today, shown
-from backend.batch.pace import MINUTE
+from backend.batch.pace import MINUTE, minutes_of
 from backend.batch.terms import Terms, midnight
 from backend.clock import KST
 from tests.batch.given import CLOSURES, SUNDAY
@@ -27,7 +27,12 @@ def day(ahead: int, links: int) -> dict[str, Any]:
 
 
 def of(**more: Any) -> OfProvider:
-    given: dict[str, Any] = {"plan": PLAN, "days": [day(0, 3_540), day(1, 5_460)], "few": FEW + 1, "task": task_of_day(3_540, WINDOWS, ONE)}
+    given: dict[str, Any] = {
+        "plan": PLAN,
+        "days": [day(0, 3_540), day(1, 5_460)],
+        "few": FEW + 1,
+        "task": task_of_day(3_540, minutes_of(WINDOWS), ONE),
+    }
     return OfProvider(provider=provider(), **given | more)
 
 

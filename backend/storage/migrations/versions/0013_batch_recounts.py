@@ -12,4 +12,4 @@ depends_on = None
 
 def upgrade() -> None:
     op.drop_index("batch_refreshes_sent_idx", table_name="batch_refreshes")
-    op.create_index("batch_refreshes_command_idx", "batch_refreshes", ["org_code", "minute"], unique=False)
+    op.create_index("batch_refreshes_command_idx", "batch_refreshes", ["minute", "org_code"], unique=False)
