@@ -15,7 +15,7 @@ from backend.storage.statements import Values
 # The parameters are the fields of `Due`, and the provider. A link that its person has refreshed (`fresh_since`) or that is younger than
 # `ripe_before` is left alone; NULL: none is. Not `NOT EXISTS`: that may be planned as a join with everything that was tried in the week,
 # while a subquery is looked up for the few links that are wanted. And not `IS NULL`: PostgreSQL guesses that to be true of one in two
-# hundred, and would rather ask it of all links and sort what is left than go along the index until there are enough. Of this it guesses a half.
+# hundred, and would rather ask it of all links and sort what is left than go along the index until there are enough. Of this: of half.
 RIPE = """link.org_code = :org_code AND link.status = 'active' AND link.due_on <= :due_by
     AND (CAST(:fresh_since AS timestamptz) IS NULL OR link.last_refreshed_at IS NULL OR link.last_refreshed_at < :fresh_since)
     AND (CAST(:ripe_before AS timestamptz) IS NULL OR link.last_refreshed_at IS NULL OR link.last_refreshed_at < :ripe_before)"""
