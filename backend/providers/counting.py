@@ -1,7 +1,7 @@
 """What a process's calls to institutions and its circuits come to, for its metrics.
 
-In: reports on their way to the coordinator, which hold sums already, one for each API. Out: counters. So a call by itself costs nothing here;
-and the page shows it half a second later at most.
+In: reports on their way to the coordinator, which hold sums already, one for each API. Out: counters. So a call by itself costs nothing
+here; and the page shows it half a second later at most.
 """
 
 from __future__ import annotations
