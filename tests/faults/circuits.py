@@ -21,7 +21,7 @@ from backend.coordinator.standing import Standing
 from backend.coordinator.store import STANDINGS
 from backend.providers.circuits import CircuitState
 from tests.faults.checkers import judged
-from tests.faults.history import JSON, Evidence
+from tests.faults.history import JSON, NO_ANSWER, Evidence
 from tests.faults.stage import BANK, HEALED, Stage, a_stage, rows_of
 from tests.faults.supervisor import Fleet, Member
 
@@ -46,6 +46,7 @@ PATIENT = SETTINGS | {
     "MOA_CIRCUIT_LONGEST_WAIT_MS": f"{PATIENT_LONGEST_WAIT * 1000:.0f}",
     "MOA_CIRCUIT_PROBE_LEASE_MS": f"{PROBE_LEASE * 1000:.0f}",
 }
+CUT = 0.001  # seconds: arrivals in the call log are cut to milliseconds
 BUSY = 0.15  # seconds that a machine on which nine processes share two cores may add
 ELSEWHERE = ("calls_stay_within_need", "the_law_holds")  # failed calls are repeated; tapes end before deferred work does
 
@@ -67,14 +68,20 @@ async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
             await asyncio.sleep(0.05)
 
 
-async def landed(stage: Stage, people: int) -> Evidence:
-    """Waits until nothing is deferred any more; fails with every fault that is not another test's matter."""
+async def ends(stage: Stage, people: int) -> tuple[JSON, ...]:
+    """Every provider of everybody's registration, once none is deferred any more, or after all the time that healing may take."""
     deadline = time.monotonic() + HEALED
-    while time.monotonic() < deadline:
+    while True:
         await asyncio.sleep(0.2)
         items = (await rows_of(stage.fleet, stage.people)).items
-        if len({row["user_id"] for row in items}) == people and {row["status"] for row in items} <= {"completed", "failed"}:
-            break
+        over = len({row["user_id"] for row in items}) == people and {row["status"] for row in items} <= {"completed", "failed"}
+        if over or time.monotonic() > deadline:
+            return items
+
+
+async def landed(stage: Stage, people: int) -> Evidence:
+    """Waits until nothing is deferred any more; fails with every fault that is not another test's matter."""
+    await ends(stage, people)
     evidence = await stage.evidence()
     faults = [fault for fault in judged(evidence) if not fault.startswith(ELSEWHERE)]
     assert not faults, faults
@@ -178,6 +185,18 @@ def thresholds(fleet: Fleet, since: float) -> dict[str, float]:
     return met
 
 
+def probes_at_once(fleet: Fleet, since: float, until_: float) -> dict[str, int]:
+    """By scope: how many workers were at a probe of the bank together, by their own lines, of those that came to nothing."""
+    spans: dict[str, list[tuple[float, float]]] = {}
+    for worker in fleet.workers:
+        failed = [entry for entry in entries(worker, "probe.failed") if entry["org_code"] == BANK]
+        for begun in entries(worker, "probe.begun"):
+            ends_ = [entry["at"] for entry in failed if entry["scope"] == begun["scope"] and entry["at"] >= begun["at"]]
+            if begun["org_code"] == BANK and since <= begun["at"] < until_ and ends_:
+                spans.setdefault(begun["scope"], []).append((begun["at"], min(ends_)))
+    return {scope: _most_together(each) for scope, each in spans.items()}
+
+
 # --- what the bank was asked -------------------------------------------------------------------------------------------------------------
 
 
@@ -194,6 +213,11 @@ def scope_of(call: JSON) -> str | None:
 
 
 def most_at_once(calls: Sequence[JSON]) -> int:
-    """How many were under way together."""
-    edges = sorted([(call["at"], 1) for call in calls] + [(call["at"] + call["ms"] / 1000, -1) for call in calls])
-    return max(itertools.accumulate((step for _, step in edges)), default=0)
+    """How many were under way together. One that was cut off ended for its caller when it was; the sandbox notices later."""
+    spans = [(call["at"], 0.0 if call["status"] == NO_ANSWER else call["ms"] / 1000) for call in calls]
+    return _most_together([(at, max(at + seconds - CUT, at)) for at, seconds in spans])
+
+
+def _most_together(spans: Sequence[tuple[float, float]]) -> int:
+    edges = [(begins, 1) for begins, _ in spans] + [(ends_, -1) for _, ends_ in spans]
+    return max(itertools.accumulate(step for _, step in sorted(edges, key=lambda edge: edge[0])), default=0)

@@ -25,12 +25,13 @@ from tests.faults.circuits import (
     a_guarded_stage,
     applied_at,
     decided,
+    ends,
     entries,
     first_opened,
     is_probe,
-    landed,
     most_at_once,
     opens,
+    probes_at_once,
     scope_of,
     stored,
     thresholds,
@@ -118,7 +119,11 @@ async def test_a_provider_that_dies_again_and_again_under_load(stage: Stage) -> 
             deaths.append(await died(fleet, mode))
         await asyncio.sleep(WELL)
         await crowd.end()
-        await landed(stage, len(crowd.registered))
+        items = await ends(stage, len(crowd.registered))
+    landed = Counter((row["org_code"] == BANK, row["status"]) for row in items)
+    assert set(landed) <= {(False, "completed"), (True, "completed"), (True, "failed")}, landed  # failed: what met it before it was open
+    assert landed[True, "failed"] < landed[True, "completed"] / 4
+    print(f"\nat the bank {landed[True, 'completed']} ended well, {landed[True, 'failed']} failed before it was open")
     calls = [call for call in await fleet.calls(began) if call["org_code"] == BANK]
     for death in deaths:
         asked_while_open(fleet, death, calls, lateness)
@@ -170,6 +175,7 @@ def asked_while_open(fleet: Fleet, death: Death, calls: list[JSON], lateness: La
     probes = [call for call in calls if is_probe(call) and death.ill_from < call["at"] < death.well_from]
     assert probes, "somebody looked"
     assert most_at_once(probes) <= len(death.opened), f"{shown(probes)}\n{timeline(fleet, death)}"
+    assert set(probes_at_once(fleet, death.ill_from, death.well_from).values()) == {1}, timeline(fleet, death)
     for scope, decision in death.opened.items():
         heard = max(each["at"] for each in applied_at(fleet, decision))
         closed = min(each["at"] for each in decided(fleet, death.well_from) if (each["scope"], each["state"]) == (scope, "closed"))

@@ -42,6 +42,7 @@ from tests.faults.circuits import (
     leader,
     most_at_once,
     opens,
+    probes_at_once,
     scope_of,
     stored,
     until,
@@ -374,6 +375,8 @@ async def one_probe_at_a_time(stage: Stage, ill_from: float, well_from: float) -
         calls = await fleet.calls(decision["at"] + BUSY)
         others = [call for call in calls if call["org_code"] == BANK and scope_of(call) == scope and call["at"] < well_from]
         assert not others, f"it is ill, and known to be, whatever is lost: {others}"
+    if not deaf:
+        assert set(probes_at_once(fleet, ill_from, well_from).values()) <= {1}
     heard = [call for call in probes if not any(began <= call["at"] <= ended for began, ended in deaf)]
     assert most_at_once(heard) <= len(first_opened(fleet, ill_from)), "one for each circuit"
 
