@@ -22,7 +22,8 @@ from arq.worker import Function, func
 from backend.batch.commands import SCHEDULED_SEND
 from backend.batch.gentle import Gentle
 from backend.batch.refreshing import ScheduledRefreshing
-from backend.batch.sending import MOST_RUNS, Sending, Sleep, Tools, longest_run
+from backend.batch.sender import Sleep, Tools
+from backend.batch.sending import MOST_RUNS, Sending, longest_run
 from backend.batch.terms import Terms
 from backend.batches import batch_terms
 from backend.clock import SystemClock
@@ -156,10 +157,8 @@ async def run_worker(settings: Settings, queue: str, listener: socket.socket | N
             http_clients(foundation.directory, settings, foundation.clock, guard=HolderGuard(node.guard, holding)) as clients,
         ):
             hands = hands_of(foundation, clients)
-            if name is QueueName.INTERACTIVE:
-                worker = _worker(foundation, hands, holding)
-            else:
-                worker = _batch_worker(foundation, hands, holding, node, gentle)
+            batch = None if name is QueueName.INTERACTIVE else _batch_hands(foundation, hands, node, gentle)
+            worker = _worker(foundation, hands, holding) if batch is None else _batch_worker(foundation, batch, holding)
             foundation.watched("worker")
             foundation.metrics.watch(partial(_running, worker, name))
             await foundation.warm()
@@ -171,6 +170,8 @@ async def run_worker(settings: Settings, queue: str, listener: socket.socket | N
                 serving_metrics(foundation.metrics, listener),
             ):
                 await worker.run()
+                if batch is not None:
+                    await batch.sending.close()
     finally:
         await foundation.close()
 
@@ -194,14 +195,18 @@ def _worker(foundation: Foundation, hands: Hands, holding: Holding) -> LeasedWor
     return worker
 
 
-def _batch_worker(foundation: Foundation, hands: Hands, holding: Holding, node: CallingNode, gentle: Gentle) -> LeasedWorker:
+def _batch_hands(foundation: Foundation, hands: Hands, node: CallingNode, gentle: Gentle) -> BatchHands:
+    gate, terms = partial(_is_closed, node.circuits.mirrors), batch_terms(foundation.settings)
+    return BatchHands(sending=sending_of(foundation, hands, terms=terms, gate=gate, gentle=gentle))
+
+
+def _batch_worker(foundation: Foundation, batch: BatchHands, holding: Holding) -> LeasedWorker:
     """One that gives way: people who wait have the CPU first."""
-    settings, queue, terms = foundation.settings, QueueName.BATCH, batch_terms(foundation.settings)
+    settings, queue = foundation.settings, QueueName.BATCH
     os.nice(settings.batch_niceness)
     measured = partial(timed, queue=queue, metrics=foundation.metrics, clock=foundation.clock)
-    batch = BatchHands(sending=sending_of(foundation, hands, terms=terms, gate=partial(_is_closed, node.circuits.mirrors), gentle=gentle))
     worker = LeasedWorker(
-        batch.functions(measured, terms),
+        batch.functions(measured, batch_terms(settings)),
         queue=queue,
         redis=lambda: connect(need(settings, "valkey_url"), timeout=settings.valkey_timeout, pool=settings.valkey_pool),
         clock=foundation.clock,

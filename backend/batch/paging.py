@@ -1,8 +1,8 @@
 """A command's links, page by page, ahead of whoever sends them by one page and no more.
 
 In: how to read what is due behind a position. Out: `ScheduledSendOperator`s through a channel that holds one; the last is empty. A page is
-read by key when the one before it was taken, which is once a second; a slow one keeps nobody: the sender takes what there is. PostgreSQL
-away is waited out.
+read by key when the one before it was taken, which is once a second; a slow one keeps nobody: the sender takes what there is. A run that
+follows another reads the whole range again at its end: who was lost may have come back by then. PostgreSQL away is waited out.
 """
 
 from __future__ import annotations
@@ -31,8 +31,19 @@ def page_size(size: int) -> int:
 class Paging:
     """Reads one command's pages. `run` it beside the sender."""
 
-    def __init__(self, read: Read, *, command: str, behind: Position, size: int, sleep: Callable[[float], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        read: Read,
+        *,
+        command: str,
+        behind: Position,
+        size: int,
+        sleep: Callable[[float], Awaitable[None]],
+        again_from: Position | None = None,
+    ) -> None:
+        """`again_from`: behind which everything is read once more at the end; None: it is not."""
         self._read = read
+        self._again_from = again_from
         self._command = command
         self._behind = behind
         self._size = page_size(size)
@@ -58,6 +69,9 @@ class Paging:
                 continue
             if links:
                 self._behind = links[-1].position
+            elif self._again_from is not None:
+                self._behind, self._again_from = self._again_from, None
+                continue
             return links
 
     def taken(self) -> ScheduledSendOperator | None:

@@ -1,79 +1,31 @@
-"""A command carried out: for one minute, each tenth of a second its share of links begins to be read, on deadlines that nothing moves.
+"""Commands carried out: the batch worker's jobs. What one run of one command does is `sender.py`.
 
-In: a command's name. Out: links read again (`refreshing.py`), the command's progress each second. The intent of every link is committed
-before its call. While the circuit is not closed, an operator holds the batch, or the provider shows that it has enough, less leaves or
-nothing; what was missed is spread over the rest of the minute, and what is left then stays due. A worker that dies is followed by another,
-which goes on at the last checkpoint; a worker that is told to end hands over what it has not begun.
+In: a command's name. Out: it is carried out from where it is. Whoever begins it takes it from whoever had it: a worker that dies is
+followed by another, which goes on behind what was begun, and comes back at the end to what was lost. A worker that is told to end hands
+over what it has not begun.
 """
 
 from __future__ import annotations
 
 import asyncio
-import traceback
-from collections import deque
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from datetime import datetime, timedelta
-from itertools import islice
 
 import structlog
 
-from backend.batch.calendar import in_korea
-from backend.batch.commands import DueLink, Position, command_id, due_next
-from backend.batch.easing import allowed
-from backend.batch.gentle import Gentle
-from backend.batch.pace import CHUNKS_OF_MINUTE, CHUNKS_OF_SECOND, MINUTE, SECONDS_OF_MINUTE, Grid
-from backend.batch.paging import Paging
-from backend.batch.refreshing import OUT_OF_WINDOW, WAITED_FOR, Attempt, Came, ScheduledRefreshing
+from backend.batch.commands import Position
+from backend.batch.pace import MINUTE
+from backend.batch.refreshing import WAITED_FOR
+from backend.batch.sender import Sender, Tally, Tools, between_of, lost, run_of
 from backend.batch.terms import Terms
-from backend.clock import Clock
-from backend.errors import EngineUnavailable
-from backend.jobs.queue import Postponed
-from backend.providers.contract import Provider
 from backend.providers.directory import Directory
 from backend.storage import batch_sends
-from backend.storage.batch_sends import Counts, Run, State
-from backend.storage.database import Database
-from backend.storage.statements import Connection, Row, Values
+from backend.storage.statements import Connection, Row
 
-CHUNK = 1 / CHUNKS_OF_SECOND  # seconds
 MOST_RUNS = 20  # of one command, whose workers die
 AHEAD = timedelta(seconds=10)  # a command's job may begin before its minute does
-LONGEST_SLEEP = 0.5  # seconds between two looks at whether the worker stops
-
-Sleep = Callable[[float], Awaitable[None]]
 
 log = structlog.get_logger()
-
-
-@dataclass
-class Tally:
-    """What this process's commands came to, since it began; for metrics."""
-
-    sent: int = 0
-    recorded: int = 0
-    failed: int = 0
-    left: int = 0
-    skipped: int = 0
-    unknown: int = 0
-    missed: int = 0  # chunks that were more than a slot late
-    flying: int = 0  # links that are being read now
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tools:
-    """What every command is carried out with. `gate(org_code)`: whether its circuit is closed, for all calls."""
-
-    database: Database
-    refreshing: ScheduledRefreshing
-    gate: Callable[[str], bool]
-    gentle: Gentle
-    terms: Terms
-    most: int  # links that one process reads at once
-    clock: Clock
-    sleep: Sleep = asyncio.sleep
-    tally: Tally = field(default_factory=Tally)
 
 
 class Sending:
@@ -82,7 +34,7 @@ class Sending:
     def __init__(self, tools: Tools, directory: Callable[[], Directory]) -> None:
         self._tools = tools
         self._directory = directory
-        self._senders: set[_Sender] = set()
+        self._senders: set[Sender] = set()
         self._stopping = False
 
     @property
@@ -96,319 +48,62 @@ class Sending:
         for sender in self._senders:
             sender.stop()
 
+    async def close(self) -> None:
+        """Gives up what is still under way."""
+        await asyncio.gather(*(sender.close() for sender in self._senders))
+
     async def send(self, org_code: str, minute: datetime) -> None:
         """Carries a command out, from where it is. Raises `Postponed` when this process ends before the command does."""
-        row = await self._begun(org_code, minute)
-        provider = self._directory().provider(org_code)
-        if row is None:
+        begun = await self._begun(org_code, minute)
+        if begun is None:
             return
-        sender = _Sender(self._tools, row, provider, left=await self._left(row) if provider else 0)
-        self._senders.add(sender)
+        row, behind = begun
+        provider = self._directory().provider(org_code)
+        sender = Sender(self._tools, row, provider, behind=behind, left=await self._left(row) if provider else 0)
+        self._senders = {other for other in self._senders if other.is_at_work} | {sender}
         if self._stopping:
             sender.stop()
-        try:
-            await sender.run()
-        finally:
-            self._senders.discard(sender)
+        await sender.run()
 
     async def give_up(self, org_code: str, minute: datetime) -> None:
         """Ends a command on which our own code failed again and again; its links stay due."""
-        if (row := await self._begun(org_code, minute)) is not None:
-            run, now = run_of(row), self._tools.clock.now()
+        if (begun := await self._begun(org_code, minute)) is not None:
+            run, now = run_of(begun[0]), self._tools.clock.now()
             await self._tools.database.single(lambda connection: batch_sends.end(connection, run, now))
 
-    async def _begun(self, org_code: str, minute: datetime) -> Row | None:
-        """From here on no other run of this command changes anything."""
+    async def _begun(self, org_code: str, minute: datetime) -> tuple[Row, Position] | None:
+        """The command's row, and behind which position it goes on: no other run of it changes anything from here on."""
         tools, now = self._tools, self._tools.clock.now()
 
-        async def deed(connection: Connection) -> tuple[Row | None, int]:
+        async def deed(connection: Connection) -> tuple[Row, Position, int] | None:
             row = await batch_sends.begin(connection, org_code, minute, now)
-            return row, 0 if row is None or row["run"] == 1 else await lost(connection, run_of(row), row, tools)
+            if row is None:
+                return None
+            at = Position(row["at_due"], row["at_link"])
+            if row["run"] == 1:
+                return row, at, 0
+            furthest = await batch_sends.furthest(connection, run_of(row))
+            return row, at if furthest is None else Position(*furthest), await lost(connection, run_of(row), row, tools)
 
-        row, unknown = await tools.database.transaction(deed)
-        if row is not None and row["run"] > 1:
+        begun = await tools.database.transaction(deed)
+        if begun is None:
+            return None
+        row, behind, unknown = begun
+        if row["run"] > 1:
             tools.tally.unknown += unknown
             log.warning("command.resumed", org_code=org_code, run=row["run"], unknown=unknown)
-        return row
+        return row, behind
 
     async def _left(self, row: Row) -> int:
         """Links that this run is to send. Where another has begun, it is counted."""
         if row["run"] == 1:
             return int(row["size"])
-        between = between_of(row, Position(row["at_due"], row["at_link"]))
+        between = between_of(row, Position(row["start_due"], row["start_link"]))
         async with self._tools.database.reading() as connection:
-            due = self._tools.terms.due_at(self._tools.clock.now())
+            due = self._tools.terms.due_at(row["minute"])
             return min(await batch_sends.left(connection, row["org_code"], due, between), int(row["size"]))
-
-
-class _Sender:
-    """One run of one command."""
-
-    def __init__(self, tools: Tools, row: Row, provider: Provider | None, *, left: int) -> None:
-        """`provider` None: it left the directory, and nothing is sent."""
-        self._tools = tools
-        self._row = row
-        self._run = run_of(row)
-        self._org_code: str = row["org_code"]
-        self._provider = provider
-        self._grid = Grid.of(row["size"], row["per_100ms"], per_minute=row["per_minute"])
-        self._grid = self._grid.after(row["size"] - left)
-        self._passed = Position(row["at_due"], row["at_link"])  # the last link that was taken
-        self._links: deque[DueLink] = deque()
-        self._flights: dict[Position, tuple[Position, asyncio.Task[None]]] = {}  # with the position before each, in their order
-        self._counts = Counts()
-        self._credit = 0.0  # links that easing still allows in this second
-        self._credited: float | None = None  # when it was given
-        self._beating: asyncio.Task[None] | None = None
-        self._read_out = False  # whether there are no more pages
-        self._held = False  # by an operator
-        self._shut = False  # nothing more is sent: another run has begun, or the provider says that its window is not open
-        self._stopped = False  # the process ends
-        self._in_doubt = False  # whether something was begun of which nobody knows the end
-        self._begins: float = tools.clock.monotonic() + (row["minute"] - tools.clock.now()).total_seconds()  # of the minute, monotonic
-        self._paging = Paging(
-            self._page, command=command_id(self._org_code, row["minute"]), behind=self._passed, size=row["size"], sleep=tools.sleep
-        )
-
-    def stop(self) -> None:
-        """As soon as may be."""
-        self._stopped = True
-
-    async def run(self) -> None:
-        """The whole minute, or what is left of it, and until what was begun has ended."""
-        paging = asyncio.create_task(self._paging.run())
-        try:
-            await self._minute()
-            paging.cancel()
-            await self._landed()
-        except BaseException:  # another worker has the command by now, or will: what is under way is repeated there
-            flights = [flight for _, flight in self._flights.values()]
-            for flight in flights:
-                flight.cancel()
-            await asyncio.gather(*flights, return_exceptions=True)
-            raise
-        finally:
-            paging.cancel()
-            await asyncio.gather(paging, return_exceptions=True)
-        await self._close()
-
-    async def _minute(self) -> None:
-        chunk = 0
-        while chunk < CHUNKS_OF_MINUTE and self._provider is not None and not (self._is_done or self._stopped or self._shut):
-            if await self._until(chunk):
-                if (now := self._now()) > chunk:
-                    self._tools.tally.missed += now - chunk if chunk else 0
-                    chunk = now
-                if chunk < CHUNKS_OF_MINUTE:
-                    await self._chunk(chunk, self._provider)
-                    chunk += 1
-                if chunk % CHUNKS_OF_SECOND == 0:
-                    self._beat_soon()
-
-    @property
-    def _is_done(self) -> bool:
-        return self._grid.left <= 0 or (self._read_out and not self._links)
-
-    def _now(self) -> int:
-        """The chunk of this moment."""
-        return int((self._tools.clock.monotonic() - self._begins) / CHUNK + 1e-6)
-
-    async def _until(self, chunk: int) -> bool:
-        """Waits for its moment. False: not all the way; there may be a reason to stop."""
-        wait = self._begins + chunk * CHUNK - self._tools.clock.monotonic()
-        if wait > 0:
-            await self._tools.sleep(min(wait, LONGEST_SLEEP))
-        return wait <= LONGEST_SLEEP
-
-    async def _chunk(self, chunk: int, provider: Provider) -> None:
-        """One tenth of a second's share."""
-        after, share = self._grid.chunk(chunk)
-        links = self._taken(self._allowed(share))
-        self._grid = self._grid.after(len(links), after.course)
-        if not links:
-            return
-        try:
-            rows = await self._intended([link.user_id for link in links])
-        except EngineUnavailable as exc:
-            log.info("batch.intent_waits", engine=exc.engine)
-            self._in_doubt = True
-            self._links.extendleft(reversed(links))
-            self._grid = self._grid.after(-len(links))
-            return
-        going = {row["user_id"]: row for row in rows}
-        for link in links:
-            if (row := going.get(link.user_id)) is not None:
-                self._begin(link, row, provider)
-            self._passed = link.position
-
-    def _allowed(self, share: int) -> int:
-        """What of a share may leave now."""
-        if not share or self._held or not self._tools.gate(self._org_code):
-            return 0
-        return max(min(share, self._room(), self._eased(share)), 0)
-
-    def _room(self) -> int:
-        """A slow provider takes half of what others leave free, so there is always room for one more."""
-        mine = len(self._flights)
-        others = self._tools.tally.flying - mine
-        return max((self._tools.most - others) // 2, 1) - mine
-
-    def _eased(self, share: int) -> int:
-        now = self._tools.clock.monotonic()
-        ease = self._tools.gentle.ease(self._org_code, now)
-        if ease.share >= 1 and now >= ease.held_until:
-            self._credited = None
-            return share
-        if self._credited is None or now - self._credited >= 1:
-            self._credited = now
-            self._credit = min(self._credit, 1.0) + allowed(ease, self._row["size"] / SECONDS_OF_MINUTE, now=now)
-        share = min(share, int(self._credit))
-        self._credit -= share
-        return share
-
-    def _taken(self, count: int) -> list[DueLink]:
-        """So many links, or those that are there: a page that is late is not waited for."""
-        while len(self._links) < count and not self._read_out and (page := self._paging.taken()) is not None:
-            self._links.extend(page.links)
-            self._read_out = not page.links
-        taken = list(islice(self._links, count))
-        for _ in taken:
-            self._links.popleft()
-        return taken
-
-    async def _intended(self, user_ids: list[str]) -> list[Row]:
-        now, due = self._tools.clock.now(), self._tools.terms.due_at(self._row["minute"])
-        return await self._tools.database.single(lambda connection: batch_sends.intend(connection, self._run, due, user_ids, now))
-
-    def _begin(self, link: DueLink, row: Row, provider: Provider) -> None:
-        attempt = Attempt(self._run, self._row["week"], row["attempt"], row)
-        self._tools.tally.sent += 1
-        self._tools.tally.flying += 1
-        self._count(sent=1)
-        flight = asyncio.create_task(self._fly(attempt, provider))
-        self._flights[link.position] = (self._passed, flight)
-        flight.add_done_callback(lambda _: self._has_landed(link.position))
-
-    def _has_landed(self, position: Position) -> None:
-        del self._flights[position]
-        self._tools.tally.flying -= 1
-
-    async def _fly(self, attempt: Attempt, provider: Provider) -> None:
-        try:
-            self._note(await self._tools.refreshing.refresh(attempt, provider))
-        except EngineUnavailable:
-            self._in_doubt = True
-        except Exception as exc:  # a fault of ours, with one link; the others go on
-            frames = traceback.extract_tb(exc.__traceback__)
-            where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
-            log.error("scheduled.fault", org_code=self._org_code, error=type(exc).__name__, where=where)
-            self._note(Came(State.FAILED))
-            with suppress(EngineUnavailable):
-                await self._tools.refreshing.give_up(attempt)
-
-    def _note(self, came: Came) -> None:
-        tally = self._tools.tally
-        if came.state is State.RECORDED:
-            tally.recorded += 1
-            self._count(recorded=1)
-            return
-        tally.failed += came.state is State.FAILED
-        tally.left += came.state is State.LEFT
-        self._count(failed=1)
-        if came.busy_for is not None:
-            self._tools.gentle.busy(self._org_code, came.busy_for)
-        if came.error_code == OUT_OF_WINDOW:
-            log.error("batch.out_of_window", org_code=self._org_code)
-            self._shut = True
-
-    def _count(self, *, sent: int = 0, recorded: int = 0, failed: int = 0, skipped: int = 0) -> None:
-        known = self._counts
-        self._counts = Counts(
-            sent=known.sent + sent, recorded=known.recorded + recorded, failed=known.failed + failed, skipped=known.skipped + skipped
-        )
-
-    # Pages.
-
-    async def _page(self, behind: Position, size: int) -> list[DueLink]:
-        """What is due behind a position; what its person has refreshed on the way is put off."""
-        tools, due = self._tools, self._tools.terms.due_at(self._row["minute"])
-        between = between_of(self._row, behind)
-        async with tools.database.reading() as connection:
-            rows = await batch_sends.page(connection, self._org_code, due, between, size)
-        links = [DueLink(Position(row["due_on"], row["link_id"]), row["user_id"]) for row in rows]
-        if (since := due.fresh_since) is not None:
-            upto = between if not links else {**between, "limit_due": links[-1].position.due_on, "limit_link": links[-1].position.link_id}
-            next_due = due_next(self._row["week"], in_korea(tools.clock.now()), tools.terms.max_age_days)
-            skipped = await tools.database.single(
-                lambda connection: batch_sends.skip(connection, self._org_code, upto, fresh_since=since, due_on=next_due)
-            )
-            tools.tally.skipped += skipped
-            self._count(skipped=skipped)
-        return links
-
-    # Progress.
-
-    def _beat_soon(self) -> None:
-        """Nobody waits for it; one that is slow is not followed by another."""
-        if self._beating is None or self._beating.done():
-            self._beating = asyncio.create_task(self._beat())
-
-    async def _beat(self) -> None:
-        """Up to where everything has ended, and what was counted since the last time."""
-        counts, self._counts = self._counts, Counts()
-        first = next(iter(self._flights.values()), None)
-        at = self._passed if first is None else first[0]
-        now = self._tools.clock.now()
-        try:
-            held = await self._tools.database.single(
-                lambda connection: batch_sends.beat(connection, self._run, (at.due_on, at.link_id), counts, now)
-            )
-        except EngineUnavailable:
-            self._count(sent=counts.sent, recorded=counts.recorded, failed=counts.failed, skipped=counts.skipped)
-            return
-        self._held = bool(held)
-        if held is None:
-            log.warning("command.overtaken", org_code=self._org_code, run=self._run.run)
-            self._shut = True
-
-    async def _landed(self) -> None:
-        while self._flights:
-            await asyncio.wait([flight for _, flight in self._flights.values()])
-        if self._beating is not None:
-            await asyncio.gather(self._beating, return_exceptions=True)
-        await self._beat()
-
-    async def _close(self) -> None:
-        """The command is over, unless this process is, and another may still go on. Raises `Postponed` then."""
-        now = self._tools.clock.now()
-        if self._stopped and not self._is_done and now < self._row["minute"] + MINUTE - timedelta(seconds=CHUNK):
-            raise Postponed(now)
-
-        async def deed(connection: Connection) -> None:
-            if self._in_doubt:
-                await lost(connection, Run(self._run.org_code, self._run.minute, self._run.run + 1), self._row, self._tools)
-            await batch_sends.end(connection, self._run, now)
-
-        await self._tools.database.transaction(deed)
 
 
 def longest_run(terms: Terms) -> timedelta:
     """After which a job of a command is given up: its minute, the longest of its links, and the writing of what it read."""
     return AHEAD + MINUTE + terms.finish + timedelta(seconds=2 * WAITED_FOR)
-
-
-def run_of(row: Row) -> Run:
-    """Who writes from now on."""
-    return Run(row["org_code"], row["minute"], row["run"])
-
-
-def between_of(row: Row, behind: Position) -> Values:
-    """Of a command's range what lies behind a position."""
-    return {"at_due": behind.due_on, "at_link": behind.link_id, "limit_due": row["limit_due"], "limit_link": row["limit_link"]}
-
-
-async def lost(connection: Connection, run: Run, row: Row, tools: Tools) -> int:
-    """Attempts of runs before this one that never ended are unknown from now on. Returns how many."""
-    now = tools.clock.now()
-    due_on = due_next(row["week"], in_korea(now), tools.terms.max_age_days)
-    return await batch_sends.lose(connection, run, due_on=due_on, unknown_attempts=tools.terms.unknown_attempts, now=now)

@@ -109,6 +109,14 @@ _LOST = statement(
     SELECT count(*) FROM lost
     """
 )
+_FURTHEST = statement(
+    """
+    SELECT link.due_on, link.link_id FROM batch_refreshes tried CROSS JOIN LATERAL (
+      SELECT due_on, link_id FROM links WHERE links.user_id = tried.user_id AND links.org_code = tried.org_code OFFSET 0) link
+    WHERE tried.org_code = :org_code AND tried.minute = :minute AND tried.state = 'sent' AND tried.run < :run
+    ORDER BY link.due_on DESC, link.link_id DESC LIMIT 1
+    """
+)
 _BEHIND = "(link.due_on, link.link_id) > (:at_due, :at_link) AND (link.due_on, link.link_id) <= (:limit_due, :limit_link)"
 _LEFT = statement(f"SELECT count(*) FROM links link WHERE {STILL_DUE} AND {_BEHIND}")  # noqa: S608  # constants
 _PAGE = statement(
@@ -232,6 +240,12 @@ async def lose(connection: Connection, run: Run, *, due_on: date, unknown_attemp
     """How many attempts of earlier runs nobody knows the end of. `due_on`: when those are due again that are not repeated."""
     values = {**run.values(), "due_on": due_on, "unknown_attempts": unknown_attempts, "now": now}
     return int(await _LOST.value(connection, values))
+
+
+async def furthest(connection: Connection, run: Run) -> tuple[date, int] | None:
+    """The last position that earlier runs began and did not end. None: they ended all. Ask before `lose`."""
+    row = await _FURTHEST.row(connection, run.values())
+    return None if row is None else (row["due_on"], row["link_id"])
 
 
 async def left(connection: Connection, org_code: str, due: Due, between: Values) -> int:

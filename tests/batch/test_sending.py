@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from backend.batch import sending as module
 from backend.batch.commands import DueLink, Position
 from backend.batch.pace import CHUNKS_OF_MINUTE
 from backend.batch.paging import page_size
 from backend.batch.refreshing import ScheduledRefreshing
+from backend.batch.sender import Sender
 from backend.jobs.queue import Postponed
 from tests.batch.stage import BANK, TELECOM, Stage
 
@@ -64,8 +64,8 @@ async def test_what_has_nothing_new_a_week_later_is_recorded_and_not_told(stage:
 async def test_a_slow_page_moves_no_chunk_and_what_it_missed_is_spread_within_the_cap(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await stage.linked(60)
-    pages, page = iter(range(100)), module._Sender._page
+    await stage.linked(30)
+    pages, page = iter(range(100)), Sender._page
 
     async def slow(sender: Any, behind: Position, size: int) -> list[DueLink]:
         if next(pages) == 2:
@@ -74,12 +74,12 @@ async def test_a_slow_page_moves_no_chunk_and_what_it_missed_is_spread_within_th
                 await asyncio.sleep(0)
         return await page(sender, behind, size)
 
-    monkeypatch.setattr(module._Sender, "_page", slow)
-    minute = await stage.command(size=600, into=54)
+    monkeypatch.setattr(Sender, "_page", slow)
+    minute = await stage.command(size=300, into=54)
     await stage.sending().send(TELECOM, minute)
     chunks = await stage.chunks(minute)
-    assert sum(chunks.values()) == 60
-    assert max(chunks.values()) <= (await stage.row(minute))["per_100ms"] == 2
+    assert sum(chunks.values()) == 30
+    assert max(chunks.values()) <= (await stage.row(minute))["per_100ms"] == 1
     first, last = min(chunks), max(chunks)
     empty = set(range(first, last)) - chunks.keys()
     assert 13 <= len(empty) <= 17, "the page was late, and nothing else"
@@ -88,13 +88,13 @@ async def test_a_slow_page_moves_no_chunk_and_what_it_missed_is_spread_within_th
 
 async def test_a_page_is_read_when_the_one_before_it_was_taken(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     await stage.linked(30)
-    read, page = [], module._Sender._page
+    read, page = [], Sender._page
 
     async def noted(sender: Any, behind: Position, size: int) -> list[DueLink]:
         read.append(size)
         return await page(sender, behind, size)
 
-    monkeypatch.setattr(module._Sender, "_page", noted)
+    monkeypatch.setattr(Sender, "_page", noted)
     stage.open_circuits.add(TELECOM)  # so that nothing is taken
     minute = await carried_out(stage, 240)
     assert read == [page_size(240)] == [4]
@@ -191,7 +191,7 @@ async def test_a_quota_that_is_used_up_is_left_for_this_week(stage: Stage) -> No
 async def test_a_provider_that_is_asked_too_much_is_asked_less_and_nothing_is_given_up(stage: Stage) -> None:
     await stage.linked(100)
     await stage.provider(mode="http429")
-    minute = await stage.command(size=600, into=50)
+    minute = await stage.command(size=300, into=50)
     sending = stage.sending()
     await sending.send(TELECOM, minute)
     assert 5 <= sending.tally.sent < 40
@@ -203,7 +203,7 @@ async def test_a_provider_that_is_asked_too_much_is_asked_less_and_nothing_is_gi
 async def test_a_window_that_the_provider_knows_otherwise_ends_the_command(stage: Stage) -> None:
     await stage.linked(100)
     await stage.provider(mode="out_of_window")
-    minute = await stage.command(size=600, into=50)
+    minute = await stage.command(size=300, into=50)
     await stage.sending().send(TELECOM, minute)
     states = await stage.states()
     assert {(state, error) for state, _, error in states} == {("failed", "out_of_window")}
@@ -233,20 +233,20 @@ async def test_what_the_circuit_refused_here_is_no_attempt(stage: Stage, monkeyp
 
 
 async def test_nothing_leaves_while_the_circuit_is_open_and_the_rest_is_spread(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    await stage.linked(50)
+    await stage.linked(25)
     stage.open_circuits.add(TELECOM)
-    minute = await stage.command(size=600, into=50)
+    minute = await stage.command(size=300, into=50)
     stage.at(minute, seconds=55, then=stage.open_circuits.clear)
     await stage.sending().send(TELECOM, minute)
     chunks = await stage.chunks(minute)
     assert min(chunks) == 550
-    assert max(chunks.values()) <= 2
-    assert sum(chunks.values()) == 50
+    assert max(chunks.values()) == 1
+    assert sum(chunks.values()) == 25
 
 
 async def test_an_operator_holds_it_within_a_second(stage: Stage) -> None:
     await stage.linked(100)
-    minute = await stage.command(size=600, into=50)
+    minute = await stage.command(size=300, into=50)
     hold = "INSERT INTO batch_pauses (org_code, asked_by, asked_at) VALUES ('', 'ops', now())"
     stage.at(minute, seconds=53, then=lambda: asyncio.ensure_future(stage.execute(hold)))
     await stage.sending().send(TELECOM, minute)
@@ -259,7 +259,7 @@ async def test_a_slow_provider_does_not_get_more_than_there_is_room_for(stage: S
     await stage.linked(100)
     await stage.provider(mode="hang")
     stage.waits_for_calls = False
-    minute = await stage.command(size=600, into=50)
+    minute = await stage.command(size=300, into=50)
     sending = stage.sending()
     sending._tools.__dict__["most"] = 20
     job = asyncio.create_task(sending.send(TELECOM, minute))
@@ -269,6 +269,8 @@ async def test_a_slow_provider_does_not_get_more_than_there_is_room_for(stage: S
     assert sending.tally.flying == sending.tally.sent == 10
     job.cancel()
     await asyncio.gather(job, return_exceptions=True)
+    assert sending.tally.flying == 10, "who lost the command lets end what was begun"
+    await sending.close()
     assert sending.tally.flying == 0
 
 
@@ -280,7 +282,7 @@ async def in_flight(stage: Stage, links: int) -> tuple[datetime, int]:
     await stage.linked(links)
     await stage.provider(mode="hang")
     stage.waits_for_calls = False
-    minute = await stage.command(size=600, into=50)
+    minute = await stage.command(size=300, into=50)
     sending = stage.sending()
     job = asyncio.create_task(sending.send(TELECOM, minute))
     flying: list[int] = []
@@ -291,45 +293,46 @@ async def in_flight(stage: Stage, links: int) -> tuple[datetime, int]:
 
     stage.at(minute, seconds=52, then=dies)
     await asyncio.gather(job, return_exceptions=True)
+    await sending.close()
     stage.waits_for_calls = True
     await stage.provider(mode="ok")
-    assert 30 < flying[0] < links
+    assert 15 < flying[0] < links
     return minute, flying[0]
 
 
 async def test_what_was_in_flight_when_a_worker_died_is_unknown_and_repeated_once(stage: Stage) -> None:
-    minute, flying = await in_flight(stage, 110)
+    minute, flying = await in_flight(stage, 60)
     [(_, meant)] = (await stage.states()).items()
-    assert flying <= meant <= flying + 2, "at most a tenth of a second's links more than were called"
+    assert flying <= meant <= flying + 1, "at most a tenth of a second's links more than were called"
     await stage.sending().send(TELECOM, minute)
     row = await stage.row(minute)
     assert (row["state"], row["run"], row["unknown"]) == ("ended", 2, meant)
-    assert await stage.states() == {("recorded", 2, None): meant, ("recorded", 1, None): 110 - meant}
+    assert await stage.states() == {("recorded", 2, None): meant, ("recorded", 1, None): 60 - meant}
     asked = Counter(call["user"] for call in await stage.calls() if call["api_code"] == "TC01")
     assert 0 < sum(count - 1 for count in asked.values()) <= flying
 
 
 async def test_what_is_unknown_is_left_to_next_week_where_that_is_set(stage: Stage) -> None:
-    minute, _ = await in_flight(stage, 110)
+    minute, _ = await in_flight(stage, 60)
     [(_, meant)] = (await stage.states()).items()
     await stage.sending(unknown_attempts=1).send(TELECOM, minute)
-    assert await stage.states() == {("unknown", 1, None): meant, ("recorded", 1, None): 110 - meant}
+    assert await stage.states() == {("unknown", 1, None): meant, ("recorded", 1, None): 60 - meant}
     assert await stage.due() == 0
 
 
 async def test_a_worker_that_is_told_to_end_hands_over_what_it_has_not_begun(stage: Stage) -> None:
-    await stage.linked(80)
-    minute = await stage.command(size=600, into=50)
+    await stage.linked(40)
+    minute = await stage.command(size=300, into=50)
     sending = stage.sending()
     stage.at(minute, seconds=52, then=sending.stop)
     with pytest.raises(Postponed):
         await sending.send(TELECOM, minute)
     begun = sending.tally.sent
-    assert 38 < begun < 44
+    assert 18 < begun < 23
     row = await stage.row(minute)
     assert (row["state"], row["sent"], row["recorded"]) == ("running", begun, begun)
     await stage.sending().send(TELECOM, minute)
-    assert await stage.states() == {("recorded", 1, None): 80}
+    assert await stage.states() == {("recorded", 1, None): 40}
     assert (await stage.row(minute))["unknown"] == 0
 
 
