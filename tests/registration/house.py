@@ -148,7 +148,8 @@ class House:
 
     async def counts(self) -> dict[str, int]:
         """How many rows each table holds, without those that a coordinator writes whenever it likes."""
-        names = [table.name for table in metadata.sorted_tables if not table.name.startswith(("traffic", "circuit", "provider", "shared"))]
+        of_coordinators = ("traffic", "circuit", "provider", "shared", "batch", "alerts", "notices")
+        names = [table.name for table in metadata.sorted_tables if not table.name.startswith(of_coordinators)]
         parts = (f"SELECT '{name}' AS name, count(*) AS rows FROM {name}" for name in names)
         return {row["name"]: row["rows"] for row in await self.execute(" UNION ALL ".join(parts))}
 
