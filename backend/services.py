@@ -1,14 +1,13 @@
 """The composition root: the only constructor of pools and clients, and the only place that knows how the rooms fit together.
 
-In: settings. Out: what every process stands on, an `Api` for `app.py`, and the coordinator, which ends on SIGTERM or SIGINT; the worker is
-built beside this, in `workers.py`. Everything is built by keyword and connects on first use; nothing connects at import.
+In: settings. Out: what every process stands on, and an `Api` for `app.py`; workers and coordinators are built beside this, in `workers.py`
+and `coordinators.py`. Everything is built by keyword and connects on first use; nothing connects at import.
 """
 
 from __future__ import annotations
 
 import asyncio
 import signal
-import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -23,32 +22,24 @@ from redis.asyncio import Redis
 from backend import failpoints
 from backend.afterwards import Afterwards
 from backend.batch.endpoints import BatchEndpoints
-from backend.batches import batch_endpoints, batch_figures, lead_batch
+from backend.batches import batch_endpoints
 from backend.clock import Clock, SystemClock
-from backend.coordinator.breakers import circuits
-from backend.coordinator.chronicle import Chronicle, Chronicled
-from backend.coordinator.deciding import Deciding
 from backend.coordinator.endpoints import BreakerEndpoints
 from backend.coordinator.figures import ValkeyFigures
 from backend.coordinator.following import Following
-from backend.coordinator.leader import Leader
 from backend.coordinator.modes import Modes
 from backend.coordinator.node import following
 from backend.coordinator.options import Options, WindowKind
-from backend.coordinator.store import DecisionStore, ValkeyStore
-from backend.coordinator.stream import OLDEST, ValkeyStream
-from backend.coordinator.telling import StatusSweep
-from backend.coordinator.timing import ByFleetClock, FleetClock, TimedStore
+from backend.coordinator.store import ValkeyStore
+from backend.coordinator.stream import ValkeyStream
+from backend.coordinator.timing import FleetClock
 from backend.errors import EngineUnavailable
-from backend.exposing import AllProcesses, serving_metrics
+from backend.exposing import AllProcesses
 from backend.identity import TokenVerifier
-from backend.jobs.measuring import CountedSweep
 from backend.jobs.queue import ValkeyQueue
 from backend.jobs.sweeper import Sweep, Sweeper
 from backend.jobs.valkey import connect
-from backend.logs import configure_logs
 from backend.metrics import Metric, Metrics, Sample, Samples
-from backend.providers.circuits import Circuit
 from backend.providers.clients import traffic_secret
 from backend.providers.counting import circuits_of
 from backend.providers.directory import Directory
@@ -57,31 +48,24 @@ from backend.providers.reloading import CurrentDirectory
 from backend.providers.traffic import user_key
 from backend.rate_limit import RateLimit
 from backend.realtime.channels import dialer
-from backend.realtime.feed import OPERATORS, Feed
+from backend.realtime.feed import Feed
 from backend.realtime.hub import Hub
 from backend.registration.accepting import Accepting
-from backend.registration.forgetting import ErasureSweep, Forgetting
+from backend.registration.forgetting import Forgetting
 from backend.registration.handling import Handling
 from backend.registration.people import People
 from backend.registration.refreshes import Refreshes
-from backend.registration.refreshing import OpenRefreshSweep
-from backend.registration.sweeping import IdempotencySweep, OpenWorkSweep, OutboxSweep
-from backend.registration.unlinking import Links, NoticeSweep, RevocationSweep
-from backend.reporters import report_endpoints, reporters
+from backend.registration.unlinking import Links
+from backend.reporters import report_endpoints
 from backend.reporting.endpoints import ReportEndpoints
-from backend.reporting.pruning import TrafficSweep
-from backend.reporting.recording import Recording
 from backend.settings import Settings, VaultKeys
 from backend.storage.database import Database
 from backend.storage.outbox import Relay, relayed
 from backend.storage.vault import Vault
-from backend.watching import shown_as_leader, watch_fleet, watch_process
+from backend.watching import watch_process
 from backend.webhooks.addresses import Reach
 from backend.webhooks.endpoints import WebhookEndpoints
 from backend.webhooks.keeping import Keeping
-from backend.webhooks.sending import DeliverySweep
-
-LEADER_LEASE = 5.0  # seconds
 
 log = structlog.get_logger()
 
@@ -307,110 +291,6 @@ def _breakers(foundation: Foundation, verifier: TokenVerifier) -> BreakerEndpoin
         directory=foundation.directory,
         began=foundation.clock.now(),
         max_body=foundation.settings.max_body_bytes,
-    )
-
-
-# --- the coordinator -------------------------------------------------------------------------------------------------
-
-
-async def run_coordinator(settings: Settings, listener: socket.socket | None = None) -> None:
-    """One of any number of coordinators, until SIGTERM or SIGINT. The one that leads sweeps for the whole fleet.
-
-    `listener`: an open listening socket for its metrics; None: they are shown nowhere.
-    """
-    configure_logs(settings, process="coordinator")
-    foundation = found(settings, SystemClock())
-    metrics = foundation.metrics
-    foundation.watched("coordinator")
-    watch_fleet(metrics, valkey=foundation.valkey, relay=foundation.relay, directory=foundation.directory, clock=foundation.clock)
-    fleets = FleetClock(foundation.clock)
-    metrics.watch_slow(batch_figures(settings, database=foundation.database, directory=foundation.directory, clock=fleets))
-    store = ValkeyStore(foundation.valkey)
-    told = reporters(
-        settings,
-        database=foundation.database,
-        valkey=foundation.valkey,
-        directory=foundation.directory,
-        clock=foundation.clock,
-        reach=reach_of(settings),
-        standings=store.standings,
-        figures=ValkeyFigures(foundation.valkey).read,
-    )
-    sweeps: list[Sweep] = [
-        told.noted(OpenWorkSweep(database=foundation.database, queue=foundation.queue)),
-        told.noted(OpenRefreshSweep(database=foundation.database, queue=foundation.queue)),
-        *told.watches,
-        *(ByFleetClock(sweep, fleets) for sweep in told.morning),
-        ErasureSweep(database=foundation.database, erase_feed=foundation.feed.erase),
-        RevocationSweep(database=foundation.database, queue=foundation.queue),
-        NoticeSweep(database=foundation.database, relay=foundation.relay),
-        OutboxSweep(relay=foundation.relay),
-        IdempotencySweep(database=foundation.database),
-        DeliverySweep(database=foundation.database),
-        ByFleetClock(TrafficSweep(database=foundation.database), fleets),
-        StatusSweep(
-            database=foundation.database,
-            relay=foundation.relay,
-            standings=store,
-            directory=foundation.directory,
-            clock=foundation.clock,
-        ),
-    ]
-
-    recording = Recording(stream=ValkeyStream(foundation.valkey), database=foundation.database, clock=fleets, oldest=OLDEST)
-
-    async def record() -> None:
-        await fleets.known.wait()  # which days are too old is not for one machine to say
-        await recording.run()
-
-    async def lead() -> None:
-        await fleets.known.wait()
-        await lead_batch(
-            settings,
-            database=foundation.database,
-            queue=foundation.queue,
-            directory=foundation.directory,
-            standings=store.standings,
-            alerts=told.alerts,
-            clock=fleets,
-        )
-
-    async def duties(token: int) -> None:
-        timed = TimedStore(store, fleets)
-        chronicle = Chronicle(database=foundation.database, relay=foundation.relay, store=timed, feed=OPERATORS)
-        deciding = _deciding(foundation, Chronicled(timed, chronicle))
-        counted = [CountedSweep(sweep, metrics) for sweep in (*sweeps, chronicle)]
-        async with shown_as_leader(metrics), asyncio.TaskGroup() as group:
-            group.create_task(Sweeper(counted, settings.sweep_seconds, clock=foundation.clock).run())
-            group.create_task(deciding.reign(token))
-            group.create_task(record())
-            group.create_task(told.messenger.run())
-            group.create_task(lead())
-
-    leader = Leader(redis=foundation.valkey, clock=foundation.clock, lease=LEADER_LEASE)
-    leading = asyncio.create_task(leader.run(duties))
-    on_signals(leading.cancel)
-    try:
-        with suppress(asyncio.CancelledError):  # the signal's; a fault of ours ends the process with a word
-            async with serving_metrics(metrics, listener):
-                await leading
-    finally:
-        await told.close()
-        await foundation.close()
-
-
-def _deciding(foundation: Foundation, store: DecisionStore) -> Deciding:
-    def circuits_of(org_code: str) -> list[Circuit]:
-        return [circuit for circuit, _ in circuits(foundation.directory()) if circuit.org_code == org_code]
-
-    return Deciding(
-        store=store,
-        stream=ValkeyStream(foundation.valkey),
-        modes=Modes(database=foundation.database, clock=foundation.clock),
-        figures=ValkeyFigures(foundation.valkey),
-        circuits_of=circuits_of,
-        options=circuit_options(foundation.settings),
-        clock=foundation.clock,
     )
 
 

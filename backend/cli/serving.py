@@ -109,7 +109,7 @@ def run_coordinator(data: Path | None, *, fd: int | None, parent: int | None) ->
     hold(parent)
     settings = settings_of(data)
     need_engines(settings)
-    from backend.services import run_coordinator  # noqa: PLC0415
+    from backend.coordinators import run_coordinator  # noqa: PLC0415
 
     _run(run_coordinator(settings, metrics_listener(fd, settings)))
 

@@ -28,10 +28,10 @@ import uvicorn
 
 from backend.app import create_app
 from backend.clock import SystemClock
+from backend.coordinators import run_coordinator
 from backend.logs import configure_logs
 from backend.providers.sandbox.app import create_app as create_sandbox
 from backend.providers.sandbox.options import SandboxOptions
-from backend.services import run_coordinator
 from backend.settings import Settings
 from backend.storage.schema import metadata
 from backend.workers import run_worker
