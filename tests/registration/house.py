@@ -196,7 +196,7 @@ async def house_of_many_tests(server_url: str, valkey_url: str, template: str, n
     with redis.Redis.from_url(valkey_url) as client:
         client.flushall()
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("app", "services", "workers"):
+        for module in ("app", "coordinators", "workers"):
             patch.setattr(f"backend.{module}.configure_logs", lambda *_, **__: None)
         async with copied(server_url, template, name) as url, a_house(database_url=url, valkey_url=valkey_url, **changed) as house:
             yield house
