@@ -28,6 +28,7 @@ QUICK = {  # a provider that rests is asked again soon, and called by all as soo
     "MOA_CIRCUIT_LONGEST_WAIT_MS": "1000",
     "MOA_CIRCUIT_MAINTENANCE_MS": "1000",
     "MOA_CIRCUIT_RAMP_MS": "0",
+    "MOA_BATCH_AUTOMATIC": "false",  # tests run at any hour, also while transfer windows are open
 }
 
 

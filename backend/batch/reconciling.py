@@ -223,7 +223,7 @@ class Reconciling:
 
     async def _late(self, seen: Seen, now: datetime) -> Mapping[str, int]:
         """Links that the minutes left of the week's last day are too few for."""
-        tasks = self._tasks(seen, now)
+        tasks = [(provider, task) for provider, task in self._tasks(seen, now) if not task.is_rehearsal]
         users = await self._users(now)
         async with self._database.reading() as connection:
             taken = await batch_commands.taken_by_each(connection, [(provider.org_code, task.since) for provider, task in tasks])

@@ -42,6 +42,7 @@ SETTINGS: Mapping[str, str] = {
     "MOA_ASSET_ID_SECRET": "another secret for tests",
     "MOA_RATE_LIMIT_PER_MINUTE": "60000",  # never reached, but asked for at every request
     "MOA_LOG_FORMAT": "json",
+    "MOA_BATCH_AUTOMATIC": "false",  # tests run at any hour, also while transfer windows are open
 }
 
 
