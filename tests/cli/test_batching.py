@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
+import httpx
 import pytest
 from rich.console import Console
 from typer import BadParameter
@@ -15,7 +17,7 @@ from backend.cli.batching import span
 from tests.running import Running
 
 NOW = datetime(2026, 11, 22, 1, 2, 3, tzinfo=UTC)  # Sunday, 10:02 in Korea
-BANK = "A1MOABK003"
+BANK, SEEDED = "A1MOABK003", "A1MOABK001"
 
 
 @pytest.fixture
@@ -100,3 +102,16 @@ def test_what_came_of_a_rehearsal_is_a_line() -> None:
     elsewhere = Progress(**{name: getattr(after, name) for name in after.__struct_fields__} | {"org_code": "B1MOACD001"})
     told = said(Batch("w", False, (before,)), Batch("w", False, (after, elsewhere)), frozenset({BANK}), timedelta(seconds=124))
     assert told == "1,060 links refreshed in 124 s; 2 failed, 1 unknown, 0 due"
+
+
+@pytest.mark.system
+@pytest.mark.long
+def test_a_rehearsal_refreshes_all_that_is_due_and_is_followed_to_its_end(ops, moa, running: Running) -> None:
+    """In real time: a minute is the shortest that there is."""
+    assert moa("seed", "--links", "60", "--providers", "1", "--data", str(running.data)).code == 0
+    told = ops("run", "--provider", SEEDED, "--within", "65s")
+    assert (told.code, told.err) == (0, "")
+    assert re.fullmatch(r"60 links refreshed in \d+ s; 0 failed, 0 unknown, 0 due\n", told.out)
+    calls = httpx.get(f"{running.settings.sandbox_url}/sandbox/calls", params={"org_code": SEEDED}).json()["calls"]
+    scheduled = {call["user"] for call in calls if call.get("api_type") == "scheduled"}
+    assert len(scheduled) == 60
