@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks import calling, deciding, flatness, guarding, handing_over, one_of_ten, pushing, recording, registering, targets
+from benchmarks import calling, deciding, flatness, guarding, handing_over, one_of_ten, pushing, recording, registering, sending, targets
 from benchmarks.model import Benchmark
 
 BENCHMARKS: dict[str, Benchmark[Any]] = {
@@ -20,5 +20,6 @@ BENCHMARKS: dict[str, Benchmark[Any]] = {
         recording.BENCHMARK,
         flatness.BENCHMARK,
         targets.BENCHMARK,
+        sending.BENCHMARK,
     )
 }
