@@ -14,6 +14,7 @@ from typing import Any
 from backend.batch.calendar import overrides
 from backend.batch.endpoints import BatchEndpoints
 from backend.batch.planning import Planning
+from backend.batch.pruning import BatchPruning
 from backend.batch.reconciling import Reconciling
 from backend.batch.steering import Steering
 from backend.batch.terms import Terms
@@ -78,7 +79,7 @@ async def lead_batch(
     )
     async with asyncio.TaskGroup() as group:
         group.create_task(Sweeper([planning], EVERY, clock=clock, deadline=PLANNED_WITHIN).run())
-        group.create_task(Sweeper([reconciling], EVERY, clock=clock).run())
+        group.create_task(Sweeper([reconciling, BatchPruning(database=database)], EVERY, clock=clock).run())
 
 
 def batch_figures(
