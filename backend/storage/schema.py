@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from backend.storage import alarm_tables, tables
+from backend.storage import alarm_tables, batch_tables, tables
 
 metadata = tables.metadata
 
-__all__ = ["alarm_tables", "metadata", "tables"]
+__all__ = ["alarm_tables", "batch_tables", "metadata", "tables"]
