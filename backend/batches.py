@@ -14,7 +14,6 @@ from typing import Any
 from backend.batch.calendar import overrides
 from backend.batch.endpoints import BatchEndpoints
 from backend.batch.planning import Planning
-from backend.batch.pruning import BatchPruning
 from backend.batch.reconciling import Reconciling
 from backend.batch.steering import Steering
 from backend.batch.terms import Terms
@@ -29,7 +28,9 @@ from backend.providers.circuits import CircuitState
 from backend.providers.directory import Directory
 from backend.reporting.alarms import Alerts
 from backend.settings import Settings
+from backend.storage import batch_pruning
 from backend.storage.database import Database
+from backend.storage.pruning import Pruning
 
 EVERY = 1.0  # seconds between two looks
 PLANNED_WITHIN = 3600.0  # seconds for all plans: a provider with millions of links is counted for some
@@ -77,9 +78,10 @@ async def lead_batch(
     reconciling = Reconciling(
         database=database, queue=queue, directory=directory, resting=resting, align=alerts.align, terms=terms, clock=clock
     )
+    pruning = Pruning("batch_old", batch_pruning.forget_old, database=database)
     async with asyncio.TaskGroup() as group:
         group.create_task(Sweeper([planning], EVERY, clock=clock, deadline=PLANNED_WITHIN).run())
-        group.create_task(Sweeper([reconciling, BatchPruning(database=database)], EVERY, clock=clock).run())
+        group.create_task(Sweeper([reconciling, pruning], EVERY, clock=clock).run())
 
 
 def batch_figures(

@@ -33,10 +33,11 @@ from backend.registration.refreshing import OpenRefreshSweep
 from backend.registration.sweeping import IdempotencySweep, OpenWorkSweep, OutboxSweep
 from backend.registration.unlinking import NoticeSweep, RevocationSweep
 from backend.reporters import Reporters, reporters
-from backend.reporting.pruning import TrafficSweep
 from backend.reporting.recording import Recording
 from backend.services import Foundation, circuit_options, found, on_signals, reach_of
 from backend.settings import Settings
+from backend.storage import traffic
+from backend.storage.pruning import Pruning
 from backend.watching import shown_as_leader, watch_fleet
 from backend.webhooks.sending import DeliverySweep
 
@@ -139,7 +140,7 @@ def _sweeps(foundation: Foundation, store: ValkeyStore, told: Reporters, fleets:
         OutboxSweep(relay=relay),
         IdempotencySweep(database=database),
         DeliverySweep(database=database),
-        ByFleetClock(TrafficSweep(database=database), fleets),
+        ByFleetClock(Pruning("traffic", traffic.forget_old, database=database), fleets),
         StatusSweep(database=database, relay=relay, standings=store, directory=foundation.directory, clock=foundation.clock),
     ]
 

@@ -18,6 +18,7 @@ import structlog
 from hypothesis import settings
 
 from backend.engines import Engine, erase_postgres, start_postgres, start_valkey
+from backend.storage.database import Database
 from tests.running import Running, running_system
 
 pytest.register_assert_rewrite("tests.registration.play")  # before any room imports it
@@ -99,6 +100,26 @@ async def database_url(postgres: Engine, migrated_template: str) -> AsyncIterato
     """A fresh database with the newest schema."""
     async for url in _database(postgres, migrated_template):
         yield url
+
+
+@pytest.fixture(scope="session")
+async def shared_url(postgres: Engine, migrated_template: str) -> AsyncIterator[str]:
+    """One database for many tests: whoever uses it empties it before."""
+    from tests.storage.given import copied  # noqa: PLC0415  # only tests that want tables need it
+
+    async with copied(postgres.url, migrated_template, "shared") as url:
+        yield url
+
+
+@pytest.fixture
+async def database(shared_url: str) -> AsyncIterator[Database]:
+    """PostgreSQL with every table, and nobody in it."""
+    from tests.storage.given import empty  # noqa: PLC0415  # only tests that want tables need it
+
+    await empty(shared_url)
+    database = Database(shared_url, pool=8)
+    yield database
+    await database.close()
 
 
 @pytest.fixture

@@ -154,17 +154,18 @@ def explained(provider: Provider, row: Row, days: Sequence[Row], closures: Closu
         "peak_to_mean": round(made.peak_to_mean, 4) if made.days else 1.0,
         **({"forecast_error": round(error, 4)} if error is not None else {}),
         **({"impossible": said} if said is not None else {}),
-        "days": [
-            {
-                "day": day.day.on.isoformat(),
-                "links": day.links,
-                "batch_calls": day.batch_calls,
-                "user_calls": day.user_calls,
-                "already": day.already,
-                "room": day.room,
-                "reason": day.reason.value,
-                "because": because(made, day.day.on),
-            }
-            for day in made.days
-        ],
+        "days": [{**day_row(day), "because": because(made, day.day.on)} for day in made.days],
+    }
+
+
+def day_row(day: PlannedDay) -> dict[str, Any]:
+    """A planned day as JSON has it: the columns of `batch_days` that differ from day to day, and what operators are shown."""
+    return {
+        "day": day.day.on.isoformat(),
+        "links": day.links,
+        "batch_calls": day.batch_calls,
+        "user_calls": day.user_calls,
+        "already": day.already,
+        "room": day.room,
+        "reason": day.reason.value,
     }

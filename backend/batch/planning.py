@@ -19,7 +19,7 @@ from backend.batch.commands import BEGINNING
 from backend.batch.courses import is_outgrown, must_be_planned
 from backend.batch.forecast import Error
 from backend.batch.outlooks import DueLinks, Known, PastDay, outlook_of, windows_left
-from backend.batch.overview import FEW
+from backend.batch.overview import FEW, day_row
 from backend.batch.plan import Plan, plan
 from backend.batch.terms import Terms, midnight
 from backend.clock import Clock
@@ -102,7 +102,7 @@ class Planning:
         links = await self._count(provider.org_code, due, self._terms.min_age_days)
         outlook, error = outlook_of(provider, replace(known, due=links), self._terms, closures, now)
         made = plan(outlook)
-        values, days = plan_row(made, error, due, now), [day_row(made, number) for number in range(len(made.days))]
+        values, days = plan_row(made, error, due, now), [day_row(day) for day in made.days]
 
         async def deed(connection: Connection) -> None:
             await batch_plans.save_plan(connection, values, days)
@@ -165,20 +165,6 @@ def plan_row(made: Plan, error: Error | None, due: Due, now: datetime) -> Values
         "left_over": short.at_the_end if short is not None else 0,
         "forecast_error": error.absolute if error is not None else None,
         "planned_at": now,
-    }
-
-
-def day_row(made: Plan, number: int) -> Values:
-    """Columns of `batch_days` that differ from day to day, as JSON takes them."""
-    day = made.days[number]
-    return {
-        "day": day.day.on.isoformat(),
-        "links": day.links,
-        "batch_calls": day.batch_calls,
-        "user_calls": day.user_calls,
-        "already": day.already,
-        "room": day.room,
-        "reason": day.reason.value,
     }
 
 

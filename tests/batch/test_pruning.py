@@ -4,10 +4,10 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from backend.batch import pruning
-from backend.batch.pruning import EVERY, BatchPruning
 from backend.clock import KST
+from backend.storage import batch_pruning, pruning
 from backend.storage.database import Database
+from backend.storage.pruning import EVERY, Pruning
 from tests.batch.given import SUNDAY
 from tests.batch.rows import BANK, linked, ran
 
@@ -38,7 +38,7 @@ async def test_what_is_old_goes_some_at_a_time_and_what_is_not_stays(database: D
             BANK,
             NOW - ago * WEEK,
         )
-    shell = BatchPruning(database=database)
+    shell = Pruning("batch_old", batch_pruning.forget_old, database=database)
     assert await shell.prune(NOW) == 4 + 2 + 1
     assert [await shell.prune(NOW) for _ in range(3)] == [4, 4, 0]
     weeks = [row[0] for row in await ran(database, "SELECT DISTINCT week FROM batch_refreshes ORDER BY week")]

@@ -6,9 +6,9 @@ import asyncio
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from backend.reporting.pruning import TrafficSweep
 from backend.storage import traffic
 from backend.storage.database import Database
+from backend.storage.pruning import Pruning
 from backend.storage.statements import Connection
 
 NOW = datetime(2026, 11, 22, 3, 30, tzinfo=UTC)
@@ -128,10 +128,10 @@ async def test_what_is_kept_for_a_time_goes_some_at_a_time(database: Database) -
 
 
 async def test_the_sweep_looks_once_an_hour(database: Database) -> None:
-    sweep = TrafficSweep(database=database)
+    sweep = Pruning("traffic", traffic.forget_old, database=database)
     old = {"node": "n", "counted": "{[1,1]}", "uncounted": 0}
     found = []
     for moment in (NOW, NOW + timedelta(minutes=59), NOW + timedelta(minutes=60)):
         await add(database, NOTHING | {"nodes": [old]}, now=NOW - timedelta(days=8))
-        found.append(await sweep.sweep(moment))
+        found.append(await sweep.prune(moment))
     assert found == [1, 0, 1]

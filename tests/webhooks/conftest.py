@@ -1,4 +1,4 @@
-"""PostgreSQL with every table, a clock that is moved by hand, and a receiver that answers as it is told."""
+"""A clock that is moved by hand, and a receiver that answers as it is told."""
 
 from __future__ import annotations
 
@@ -6,24 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from backend.engines import Engine
 from backend.storage.database import Database
-from tests.storage.given import copied, empty
 from tests.webhooks.given import World
-
-
-@pytest.fixture(scope="package")
-async def shared_url(postgres: Engine, migrated_template: str) -> AsyncIterator[str]:
-    async with copied(postgres.url, migrated_template, "of_webhooks") as url:
-        yield url
-
-
-@pytest.fixture
-async def database(shared_url: str) -> AsyncIterator[Database]:
-    await empty(shared_url)
-    database = Database(shared_url, pool=8)
-    yield database
-    await database.close()
 
 
 @pytest.fixture
