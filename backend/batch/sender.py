@@ -91,6 +91,7 @@ class Sender:
         self._credit = 0.0  # links that easing still allows in this second
         self._credited: float | None = None  # when it was given
         self._beating: asyncio.Task[None] | None = None
+        self._beaten = -1  # the second of the last one
         self._read_out = False  # whether there are no more pages
         self._held = False  # by an operator
         self._shut = False  # nothing more is sent: another run has begun, or the provider says that its window is not open
@@ -143,14 +144,17 @@ class Sender:
         chunk = 0
         while chunk < CHUNKS_OF_MINUTE and self._provider is not None and not (self._is_done or self._stopped or self._shut):
             if await self._until(chunk):
-                if (now := self._now()) > chunk:
-                    self._tools.tally.missed += now - chunk if chunk else 0
-                    chunk = now
+                chunk = self._not_before(chunk)
                 if chunk < CHUNKS_OF_MINUTE:
                     await self._chunk(chunk, self._provider)
-                    chunk += 1
-                if chunk % CHUNKS_OF_SECOND == 0:
-                    self._beat_soon()
+                    chunk = self._not_before(chunk) + 1  # what left late has taken the place of the chunk that stands there
+                self._beat_each_second(chunk // CHUNKS_OF_SECOND)
+
+    def _not_before(self, chunk: int) -> int:
+        """This chunk, or that of this moment, if this one's time has passed: then those in between are missed."""
+        now = self._now()
+        self._tools.tally.missed += max(now - chunk, 0) if chunk else 0
+        return max(now, chunk)
 
     @property
     def _is_done(self) -> bool:
@@ -295,9 +299,10 @@ class Sender:
 
     # Progress.
 
-    def _beat_soon(self) -> None:
+    def _beat_each_second(self, second: int) -> None:
         """Nobody waits for it; one that is slow is not followed by another."""
-        if self._beating is None or self._beating.done():
+        if second != self._beaten and (self._beating is None or self._beating.done()):
+            self._beaten = second
             self._beating = asyncio.create_task(self._beat())
 
     async def _beat(self) -> None:
