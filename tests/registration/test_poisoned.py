@@ -9,7 +9,7 @@ import pytest
 
 from backend.clock import SystemClock
 from backend.jobs.queue import MemoryQueue
-from backend.registration.refreshing import Refreshing
+from backend.registration.rereading import Rereading
 from backend.registration.signing import Signing
 from backend.registration.sweeping import OpenWorkSweep
 from backend.storage.database import Database
@@ -76,7 +76,7 @@ async def test_a_refresh_that_our_own_fault_breaks_ends_and_leaves_the_link(anna
         raise LookupError("our own fault")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Refreshing, "_read", read)
+        patch.setattr(Rereading, "read", read)
         assert (await refreshed(following, BANK))[BANK]["error"]["code"] == "internal_error"
     assert (await refreshed(following, BANK))[BANK]["status"] == "completed"
 
