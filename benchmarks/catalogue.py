@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks import calling, deciding, flatness, guarding, handing_over, one_of_ten, pushing, recording, registering, sending, targets
+from benchmarks import (
+    beside,
+    calling,
+    deciding,
+    flatness,
+    guarding,
+    handing_over,
+    one_of_ten,
+    pushing,
+    recording,
+    registering,
+    sending,
+    targets,
+)
 from benchmarks.model import Benchmark
 
 BENCHMARKS: dict[str, Benchmark[Any]] = {
@@ -21,5 +34,6 @@ BENCHMARKS: dict[str, Benchmark[Any]] = {
         flatness.BENCHMARK,
         targets.BENCHMARK,
         sending.BENCHMARK,
+        beside.BENCHMARK,
     )
 }
