@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from backend.batch.calendar import overrides
@@ -25,7 +26,7 @@ from backend.jobs.queue import JobQueue
 from backend.jobs.sweeper import Sweeper
 from backend.metrics import Metric, Sample, Samples
 from backend.providers.circuits import CircuitState
-from backend.providers.directory import Directory
+from backend.providers.directory import Directory, is_sandboxed
 from backend.reporting.alarms import Alerts
 from backend.settings import Settings
 from backend.storage import batch_pruning
@@ -88,7 +89,7 @@ def batch_figures(
     settings: Settings, *, database: Database, directory: Callable[[], Directory], clock: Clock
 ) -> Callable[[], Awaitable[Samples]]:
     """What metrics show of the batch: what operators are shown."""
-    steering = Steering(database=database, directory=directory, terms=batch_terms(settings), clock=clock)
+    steering = _steering(settings, database=database, directory=directory, clock=clock)
 
     async def read() -> Samples:
         return [sample for each in (await steering.status())["providers"] for sample in samples_of(each)]
@@ -112,5 +113,10 @@ def batch_endpoints(
     settings: Settings, *, verifier: TokenVerifier, database: Database, directory: Callable[[], Directory], clock: Clock
 ) -> BatchEndpoints:
     """`/ops/batch` and what lies below it."""
-    steering = Steering(database=database, directory=directory, terms=batch_terms(settings), clock=clock)
+    steering = _steering(settings, database=database, directory=directory, clock=clock)
     return BatchEndpoints(verifier=verifier, steering=steering, directory=directory, max_body=settings.max_body_bytes)
+
+
+def _steering(settings: Settings, *, database: Database, directory: Callable[[], Directory], clock: Clock) -> Steering:
+    sandboxed = partial(is_sandboxed, settings=settings)
+    return Steering(database=database, directory=directory, terms=batch_terms(settings), sandboxed=sandboxed, clock=clock)

@@ -153,7 +153,10 @@ BATCH: tuple[Operation, ...] = (
         method="post",
         name="runBatch",
         summary="Refresh all that is due within so long from now",
-        description="A rehearsal. Providers outside of our own network are called only within their own transfer windows.",
+        description=(
+            "A rehearsal. The sandbox's institutions are called at once; "
+            "real ones, on leased lines, too, only within their own transfer windows."
+        ),
         tag="Batch",
         scope="ops",
         body="NewBatchRun",

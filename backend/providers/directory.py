@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 import msgspec
 from msgspec import Struct
@@ -83,6 +83,15 @@ def load_directory(file: Path, *, origin: str | None = None) -> Directory:
         return _directory(raw, _Source(file, origin))
     except _Fault as fault:
         raise DirectoryFault(f"{file}: {fault}") from None
+
+
+def is_sandboxed(provider: Provider, settings: Settings) -> bool:
+    """Whether it is one of the sandbox's invented institutions. That an address is private says nothing of it: leased lines are, too."""
+    if settings.environment != "development":
+        return False
+    theirs, ours = urlsplit(provider.base_url), urlsplit(settings.sandbox_url)
+    path = ours.path.rstrip("/")
+    return _origin(theirs) == _origin(ours) and (theirs.path.rstrip("/") == path or theirs.path.startswith(path + "/"))
 
 
 def is_public(address: str) -> bool:
@@ -263,6 +272,10 @@ def _is_private(host: str) -> bool:
     except ValueError:
         name = host.rstrip(".").lower()
         return name.endswith(_PRIVATE_NAMES) or "." not in name
+
+
+def _origin(url: SplitResult) -> tuple[str, str | None, int | None]:
+    return url.scheme, url.hostname, url.port or {"http": 80, "https": 443}.get(url.scheme)
 
 
 def _moved(base_url: str, origin: str) -> str:

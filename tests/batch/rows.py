@@ -32,8 +32,8 @@ _LINKS = statement(
 
 
 def provider(org_code: str = BANK, **more: Any) -> Provider:
-    given: dict[str, Any] = {"transfer_windows": ("0100:0700",), "industry": Industry.BANK, **more}
-    return Provider(org_code=org_code, name=org_code, base_url=f"https://{org_code}.example", **given)
+    given: dict[str, Any] = {"transfer_windows": ("0100:0700",), "industry": Industry.BANK, "base_url": f"https://{org_code}.example"}
+    return Provider(org_code=org_code, name=org_code, **given | more)
 
 
 def directory(*providers: Provider) -> Directory:

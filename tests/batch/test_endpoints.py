@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import httpx
@@ -22,6 +23,8 @@ from backend.edge import Edge, on_http_exception, on_refused
 from backend.errors import Refused
 from backend.identity import TokenVerifier
 from backend.providers.contract import Provider
+from backend.providers.directory import is_sandboxed
+from backend.settings import Settings
 from backend.storage.database import Database
 from tests.batch.given import SUNDAY
 from tests.batch.rows import BANK, CARD, directory, linked, provider, ran
@@ -29,7 +32,9 @@ from tests.batch.rows import BANK, CARD, directory, linked, provider, ran
 SECRET = "a secret for tests that is long enough"
 ONE = datetime(2026, 11, 22, 1, tzinfo=KST)
 SECOND = timedelta(seconds=1)
-HOME = {"allow_private": True}
+SETTINGS = Settings(_env_file=None)  # type: ignore[call-arg]
+HOME = {"base_url": f"{SETTINGS.sandbox_url}/bank", "allow_private": True}
+LEASED = {"base_url": "http://10.20.30.40:8900/bank", "allow_private": True}
 
 _COMMAND = """
     INSERT INTO batch_commands (org_code, minute, week, day, start_due, start_link, limit_due, limit_link, size, per_100ms, per_minute,
@@ -51,7 +56,13 @@ class House:
 
     def http(self, *, sub: str = "olga", scope: str = "ops") -> httpx.AsyncClient:
         verifier = TokenVerifier(secret=SECRET, jwks_url=None, clock=SystemClock(), budget=None)
-        steering = Steering(database=self.database, directory=lambda: self.directory, terms=Terms(), clock=self.clock)
+        steering = Steering(
+            database=self.database,
+            directory=lambda: self.directory,
+            terms=Terms(),
+            sandboxed=partial(is_sandboxed, settings=SETTINGS),
+            clock=self.clock,
+        )
         endpoints = BatchEndpoints(verifier=verifier, steering=steering, directory=lambda: self.directory, max_body=10_000)
         app = Starlette(
             routes=endpoints.routes(),
@@ -142,7 +153,7 @@ async def test_one_provider_or_all_are_held_and_let_go_on_and_who_said_so_is_not
     assert {row[0] for row in await ran(database, "SELECT is_stale FROM batch_plans")} == {True}
 
 
-async def test_a_rehearsal_opens_at_once_for_providers_of_our_own_house(database: Database) -> None:
+async def test_a_rehearsal_opens_at_once_at_the_sandboxs_institutions(database: Database) -> None:
     house = House(database, provider(**HOME), provider(CARD, **HOME), now=ONE + timedelta(hours=9))
     answer = await house.post("run", {"within_seconds": 300})
     begins = house.clock.now() + OPENS_IN
@@ -157,8 +168,9 @@ async def test_a_rehearsal_opens_at_once_for_providers_of_our_own_house(database
     assert [action[1:3] for action in await house.actions()] == [("batch.run", BANK), ("batch.run", CARD)]
 
 
-async def test_a_rehearsal_at_a_real_provider_stays_within_its_window(database: Database) -> None:
-    house = House(database, provider(), provider(CARD, **HOME), now=ONE - MINUTE)
+@pytest.mark.parametrize("line", [{}, LEASED])
+async def test_a_rehearsal_at_a_real_provider_stays_within_its_window(database: Database, line: dict[str, Any]) -> None:
+    house = House(database, provider(**line), provider(CARD, **HOME), now=ONE - MINUTE)
     for body in ({}, {"org_code": BANK}):
         refused = await house.post("run", body)
         assert (refused.status_code, refused.json()["code"]) == (409, "outside_window")

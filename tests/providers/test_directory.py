@@ -8,7 +8,7 @@ import pytest
 
 from backend.events import Industry
 from backend.providers.contract import Provider, Tls
-from backend.providers.directory import BUILT_IN, DirectoryFault, directory_of, is_public, load_directory
+from backend.providers.directory import BUILT_IN, DirectoryFault, directory_of, is_public, is_sandboxed, load_directory
 from backend.settings import Settings
 from tests.providers.certificates import TestAuthority
 
@@ -202,3 +202,29 @@ def test_a_line_that_cannot_be_secured_is_a_fault_of_the_directory(tmp_path: Pat
         load_directory(written(tmp_path, text))
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("base_url", "expected"),
+    [
+        ("http://127.0.0.1:8900", True),
+        ("http://127.0.0.1:8900/bank", True),
+        ("http://127.0.0.1:8901/bank", False),
+        ("http://127.0.0.1/bank", False),
+        ("https://127.0.0.1:8900/bank", False),
+        ("http://10.1.2.3:8900/bank", False),
+        ("http://127.0.0.1.example:8900/bank", False),
+    ],
+)
+def test_a_private_address_alone_makes_no_institution_the_sandboxs(base_url: str, expected: bool) -> None:
+    one = Provider(org_code="A1MOABK001", name="은행", industry=Industry.BANK, base_url=base_url, allow_private=True)
+    settings = Settings(_env_file=None, sandbox_url="http://127.0.0.1:8900")  # type: ignore[call-arg]
+    assert is_sandboxed(one, settings) is expected
+    assert not is_sandboxed(one, settings.model_copy(update={"environment": "production"}))
+
+
+def test_the_sandbox_may_lie_below_a_path() -> None:
+    settings = Settings(_env_file=None, sandbox_url="https://test.example/sandbox/")  # type: ignore[call-arg]
+    for path, expected in (("sandbox/bank", True), ("sandbox2/bank", False), ("bank", False)):
+        one = Provider(org_code="A1MOABK001", name="은행", industry=Industry.BANK, base_url=f"https://test.example:443/{path}")
+        assert is_sandboxed(one, settings) is expected
