@@ -1,7 +1,8 @@
 """`moa seed`: consented links of invented users, with tokens that the sandbox takes, for rehearsals and benchmarks.
 
 In: how many links, at how many providers. Out: rows like those of people who registered, and lines for a person. User `seed-00000007` is
-the same invented person each time, so seeding again adds what is missing. Refused in production: nobody consented to anything.
+the same invented person each time, so seeding again adds what is missing. Refused in production, and at institutions that are not the
+sandbox's: nobody consented to anything, and the batch would send these tokens there.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from backend.errors import MoaError
 from backend.providers.api_codes import FULL_SCOPES
 from backend.providers.consents import consent_for
 from backend.providers.contract import Person, Provider
-from backend.providers.directory import directory_of
+from backend.providers.directory import directory_of, is_sandboxed
 from backend.providers.ids import SERIAL_SPAN, Serials
 from backend.providers.sandbox.app import tokens_of
 from backend.providers.sandbox.granting import ConsentDocument
@@ -52,7 +53,13 @@ def seed(data: Path | None, *, links: int, providers: int | None) -> None:
     chosen = directory_of(settings).providers
     if providers is not None and providers > len(chosen):
         raise SeedRefused(f"the directory has {len(chosen)} providers")
-    pairs = _pairs(links, chosen[:providers])
+    chosen = chosen[:providers]
+    real = next((one for one in chosen if not is_sandboxed(one, settings)), None)
+    if real is not None:
+        raise SeedRefused(
+            f"{real.org_code} is not one of the sandbox's at {settings.sandbox_url}: invented tokens would be sent to a real address"
+        )
+    pairs = _pairs(links, chosen)
     minting = Minting(SandboxOptions.of(settings), Vault(settings.vault_keys.get_secret_value()), SystemClock())
     new = asyncio.run(_seed(url, pairs, minting))
     print(f"{new:,} links made, {links - new:,} were there")

@@ -72,3 +72,17 @@ def test_invented_people_are_refused_in_production(folder: Path, monkeypatch: py
 def test_more_providers_than_there_are_is_a_mistake_of_the_user(folder: Path) -> None:
     with pytest.raises(SeedRefused, match="the directory has"):
         seeding.seed(folder, links=1, providers=100_000)
+
+
+def test_an_institution_that_is_not_the_sandboxs_is_refused_before_anything_is_made(
+    folder: Path, tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever line leads to it: the batch would send it invented tokens."""
+    real = tmp_path / "providers.toml"
+    entry = '[[providers]]\norg_code = "A1MOABK001"\nname = "은행"\nindustry = "bank"\nbase_url = "http://10.20.30.40/bank"\n'
+    ca = '[ca]\norg_code = "CAMOA00001"\nname = "CA"\nbase_url = "https://ca.example.com"\n'
+    real.write_text(ca + entry + "allow_private = true\n", "utf-8")
+    monkeypatch.setenv("MOA_PROVIDERS_FILE", str(real))
+    with pytest.raises(SeedRefused, match="A1MOABK001 is not one of the sandbox's"):
+        seeding.seed(folder, links=1, providers=None)
+    assert rows(database_url, "SELECT 1 FROM links") == []
