@@ -25,6 +25,8 @@ class Reason(StrEnum):
 
     LEVEL = "level"  # filled up to the same height as the others
     BUSY = "busy"  # users alone reach that height
+    DONE = "done"  # users and what the batch did earlier on this day reach it
+    NOTHING = "nothing"  # no link is left for any day
     FULL = "full"  # no more fits into the window
     CLOSED = "closed"  # nothing fits: no window, or none that is left
     DUE = "due"  # higher than a later day, since links must not wait for it
@@ -110,7 +112,7 @@ def plan(outlook: Outlook) -> Plan:
     base = [outlook.already * (ahead == 0) + calls for ahead, calls in enumerate(outlook.user_calls)]
     filled = fill(base, outlook.room, _calls(due, outlook), _calls(ready, outlook))
     links = _links(filled.amounts, outlook)
-    reasons = _reasons(base, filled.amounts, outlook.room)
+    reasons = _reasons(outlook.user_calls, base, filled.amounts, outlook.room)
     days = tuple(
         PlannedDay(
             day=day,
@@ -157,12 +159,14 @@ def _links(amounts: Sequence[int], outlook: Outlook) -> list[int]:
     return [now - before for now, before in zip(by_then, [0, *by_then], strict=False)]
 
 
-def _reasons(base: Sequence[int], amounts: Sequence[int], caps: Sequence[int]) -> list[Reason]:
+def _reasons(users: Sequence[int], base: Sequence[int], amounts: Sequence[int], caps: Sequence[int]) -> list[Reason]:
     """Told from heights: lower water behind a day means that what is due dams it up; higher water, that what is not ready does."""
     heights = [lies + more for lies, more in zip(base, amounts, strict=True)]
     surfaces = [height for height, more in zip(heights, amounts, strict=True) if more]
     return [
-        _reason(base[day], amounts[day], caps[day], top=max(surfaces, default=0), later=_open(heights, amounts, caps, day + 1))
+        _reason(
+            users[day], base[day], amounts[day], caps[day], top=max(surfaces, default=None), later=_open(heights, amounts, caps, day + 1)
+        )
         for day in range(len(base))
     ]
 
@@ -172,17 +176,21 @@ def _open(heights: Sequence[int], amounts: Sequence[int], caps: Sequence[int], b
     return [(heights[day], amounts[day] > 0) for day in range(behind, len(heights)) if amounts[day] < caps[day]]
 
 
-def _reason(base: int, amount: int, cap: int, *, top: int, later: Sequence[tuple[int, bool]]) -> Reason:
+def _reason(users: int, base: int, amount: int, cap: int, *, top: int | None, later: Sequence[tuple[int, bool]]) -> Reason:
     height = base + amount
     if cap == 0:
         return Reason.CLOSED
+    if top is None:
+        return Reason.NOTHING
     if amount == cap:
         return Reason.FULL
     if amount and any(other < height - 1 for other, _ in later):
         return Reason.DUE
     if any(other > height + 1 for other, filled in later if filled):
         return Reason.WAITING
-    return Reason.BUSY if not amount and base >= top else Reason.LEVEL
+    if amount or base < top:
+        return Reason.LEVEL
+    return Reason.BUSY if users >= top else Reason.DONE
 
 
 def _shortfall(impossible: Impossible, outlook: Outlook, due: Sequence[int], by_then: Sequence[int]) -> Shortfall:

@@ -20,6 +20,8 @@ _MARKS = {
 _REASONS = {
     Reason.LEVEL: "filled up to the height of the other days",
     Reason.BUSY: "users alone reach the height of the other days",
+    Reason.DONE: "what the batch did earlier on this day reaches the height of the other days",
+    Reason.NOTHING: "no link is left for it",
     Reason.FULL: "no more fits into the transfer window",
     Reason.CLOSED: "there is no transfer window, or none is left",
     Reason.DUE: "more than on later days, because these links must not wait for them",

@@ -42,6 +42,20 @@ def test_a_plan_made_again_from_what_remains_goes_on_as_it_was() -> None:
     assert again.peak == first.peak
 
 
+def test_a_day_that_the_batch_itself_has_raised_is_not_said_to_be_the_users() -> None:
+    made = plan(outlook((1_000, 2_000, 100), links=3_000, already=9_000))
+    assert [(day.links > 0, day.reason) for day in made.days] == [(False, Reason.DONE), (True, Reason.LEVEL), (True, Reason.LEVEL)]
+    assert "what the batch did earlier on this day reaches the height of the other days" in because(made, SUNDAY)
+    users = plan(outlook((9_000, 2_000, 100), links=3_000, already=10))
+    assert users.days[0].reason is Reason.BUSY, "users alone"
+
+
+def test_a_week_with_nothing_left_says_so() -> None:
+    made = plan(outlook((1_000, 2_000, 0), links=0, already=9_000, room=(10, 0, 10)))
+    assert [day.reason for day in made.days] == [Reason.NOTHING, Reason.CLOSED, Reason.NOTHING]
+    assert "0 links, 0 calls: no link is left for it" in because(made, SUNDAY)
+
+
 def test_a_window_that_holds_no_more_and_a_day_without_one_are_said() -> None:
     made = plan(outlook((100, 100, 100), links=900, room=(50, 0, 10_000)))
     assert [(day.links, day.reason) for day in made.days] == [(50, Reason.FULL), (0, Reason.CLOSED), (850, Reason.LEVEL)]
