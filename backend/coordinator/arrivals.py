@@ -28,10 +28,11 @@ class ProbeAsked(Struct, frozen=True):
 
 
 class ProbeAnswered(Struct, frozen=True):
-    """One of the probe's calls ended. An ignored one says nothing: its place in the round is free again."""
+    """One of the probe's calls ended. An ignored one says nothing, and its place in the round is free again, unless it `lives`."""
 
     fence: int
     weight: Weight
+    lives: bool = False  # of an ignored one: whether the institution itself said it
 
 
 class ProbeReleased(Struct, frozen=True):

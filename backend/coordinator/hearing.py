@@ -14,6 +14,7 @@ from backend.coordinator.sample import Evidence, Sample
 from backend.coordinator.standing import Standing, restored
 from backend.coordinator.verdict import Verdict, verdict
 from backend.coordinator.witnesses import Roster, bad_everywhere, bad_here
+from backend.providers import outcomes
 from backend.providers.circuits import CallEnded, Circuit, CircuitState, Mode, Report
 
 Draw = Callable[[], float]  # a number in [0, 1)
@@ -100,7 +101,7 @@ class Hearing:
                     yield (
                         MaintenanceTold(call.epoch, call.resting_ms)
                         if call.resting_ms is not None
-                        else ProbeAnswered(probe.fence, call.weight)
+                        else ProbeAnswered(probe.fence, call.weight, lives=outcomes.is_an_answer(call.reason))
                     )
         elif standing.state is CircuitState.CLOSED:
             yield from (MaintenanceTold(call.epoch, call.resting_ms) for call in calls if call.resting_ms is not None)

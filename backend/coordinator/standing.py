@@ -58,6 +58,7 @@ class Standing(Struct, frozen=True, kw_only=True):
     counts_from: int = 0  # the epoch of the last closing: calls that began under an older one say nothing
     since_ms: float = 0.0  # of the state
     opened: int = 0  # how often in a row, since it closed
+    lost: int = 0  # probes in a row of which nothing was learnt
     probe_at_ms: float | None = None  # OPEN: when a probe may be made. None: not open, or nobody will by itself
     probe: Probe | None = None  # HALF_OPEN only
     held_ms: float = 0.0  # until when a node may believe that it has the probe, whatever became of the circuit meanwhile

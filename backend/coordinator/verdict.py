@@ -170,10 +170,15 @@ def _probe_kept(standing: Standing, asked: ProbeAsked, at: _At) -> Standing:
 
 
 def _probe_answered(standing: Standing, answered: ProbeAnswered, at: _At) -> Standing:
-    """Opens as soon as the full round would, whatever is still to come; closes only when the round is full."""
+    """Opens as soon as the full round would, whatever is still to come; closes only when the round is full.
+
+    An institution that says "not now" (a quota, outside of its window) is up, and wants no second call: that fills the round.
+    """
     probe, options = standing.probe, at.options
-    if probe is None or probe.fence != answered.fence or answered.weight is Weight.IGNORED:
+    if probe is None or probe.fence != answered.fence:
         return standing
+    if answered.weight is Weight.IGNORED:
+        return _closed(standing, Reason.RECOVERED, at) if answered.lives else standing
     probe = replace(
         probe,
         answered=probe.answered + 1,
@@ -204,20 +209,21 @@ def _rests(standing: Standing, told: MaintenanceTold, at: _At) -> Standing:
     if told.epoch < began or not at.options.acts:
         return standing
     wait = min(told.for_ms if told.for_ms > 0 else at.options.maintenance_ms, at.options.longest_maintenance_ms)
-    return _told(_in_state(standing, CircuitState.OPEN, Reason.MAINTENANCE, at, probe_at_ms=at.now + wait), at)
+    resting = _in_state(standing, CircuitState.OPEN, Reason.MAINTENANCE, at, probe_at_ms=at.now + wait)
+    return _told(replace(resting, lost=0), at)
 
 
 def _mode_set(standing: Standing, said: ModeSet, at: _At) -> Standing:
     if (said.mode, said.reason) == (standing.mode, standing.reason) or (said.mode is standing.mode is Mode.AUTO):
         return standing
-    unforced = replace(standing, mode=said.mode, opened=0, probed_by=None, believed_ms=None)
+    unforced = replace(standing, mode=said.mode, opened=0, lost=0, probed_by=None, believed_ms=None)
     match said.mode:
         case Mode.FORCED_OPEN:
             return _told(_in_state(unforced, CircuitState.OPEN, said.reason, at), at)
         case Mode.FORCED_CLOSED:
             return _closed(unforced, said.reason, at)
         case Mode.AUTO if standing.mode is Mode.FORCED_OPEN:  # it may still be ill: a probe looks at once
-            return _freed(unforced, Reason.MODE_ENDED, at)
+            return _told(_in_state(unforced, CircuitState.OPEN, Reason.MODE_ENDED, at, probe_at_ms=at.now), at)
         case Mode.AUTO:
             return _closed(unforced, Reason.MODE_ENDED, at)
 
@@ -271,17 +277,20 @@ def _opened(standing: Standing, reason: Reason, at: _At) -> Standing:
     wait = at.options.wait(opened, at.draw)
     probed_by = standing.probe.name if standing.probe is not None else None
     then = _in_state(standing, CircuitState.OPEN, reason, at, probe_at_ms=at.now + wait)
-    return _told(replace(then, opened=opened, probed_by=probed_by), at)
+    return _told(replace(then, opened=opened, lost=0, probed_by=probed_by), at)
 
 
 def _freed(standing: Standing, reason: Reason, at: _At) -> Standing:
-    """Open for the next probe at once: nothing was learnt of the institution."""
+    """Open for the next probe, of whom nothing was learnt: at once, for its holder may have died; after several in a row the wait grows."""
+    lost = standing.lost + 1
+    wait = at.options.wait(standing.opened + lost - 1, at.draw) if lost > 1 else 0
     probed_by = standing.probe.name if standing.probe is not None else None
-    return _told(replace(_in_state(standing, CircuitState.OPEN, reason, at, probe_at_ms=at.now), probed_by=probed_by), at)
+    then = _in_state(standing, CircuitState.OPEN, reason, at, probe_at_ms=at.now + wait)
+    return _told(replace(then, lost=lost, probed_by=probed_by), at)
 
 
 def _closed(standing: Standing, reason: str, at: _At) -> Standing:
-    closed = _told(replace(_in_state(standing, CircuitState.CLOSED, reason, at), opened=0, probed_by=None), at)
+    closed = _told(replace(_in_state(standing, CircuitState.CLOSED, reason, at), opened=0, lost=0, probed_by=None), at)
     return replace(closed, counts_from=closed.epoch)
 
 

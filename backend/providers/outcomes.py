@@ -304,6 +304,11 @@ def not_served(error: ProviderError) -> bool:
     return error.reason in _NOT_SERVED
 
 
+def is_an_answer(reason: str | None) -> bool:
+    """Whether the institution itself said it, by a code of the standard or an HTTP status, not we who met no answer. None: no reason."""
+    return reason is not None and (reason in _CODES or _STATUS.fullmatch(reason) is not None)
+
+
 def speaks_of_illness(error: ProviderError) -> bool:
     """Whether a circuit counts it against the institution."""
     return weight_of(error, 0.0, math.inf) is Weight.FAILURE

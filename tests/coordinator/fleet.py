@@ -178,11 +178,11 @@ class Fleet:
             holders = [each.name for each in self.nodes.values() if each.probes(circuit, self.now) is not None]
             assert holders == [node.name], f"two live probes: {holders}"
 
-    def probe(self, node: Node, circuit: Circuit, weight: Weight | None = None) -> None:
+    def probe(self, node: Node, circuit: Circuit, weight: Weight | None = None, reason: str | None = None) -> None:
         """The probe's next call."""
         fence = node.probes(circuit, self.now)
         if fence is not None:
-            node.ended.append(CallEnded(circuit, fence, weight or self.answer(circuit), 10.0))
+            node.ended.append(CallEnded(circuit, fence, weight or self.answer(circuit), 10.0, reason=reason))
 
     def release(self, node: Node, circuit: Circuit) -> None:
         fence = node.probes(circuit, self.now)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+import pytest
 from msgspec.structs import replace
 
 from backend.clock import SystemClock
@@ -22,7 +23,7 @@ from backend.providers.circuits import CallEnded, Circuit, CircuitState, Decisio
 from backend.providers.guard import CircuitGuard
 from backend.providers.mirror import Mirrors
 from backend.providers.noticing import Noticed
-from backend.providers.outcomes import Failure, Weight
+from backend.providers.outcomes import Failure, Finding, RspCode, Weight
 from backend.providers.transport import Guard
 
 BANK = Circuit("A1MOABK001", Scope.READ)
@@ -35,6 +36,7 @@ class Bank:
     """What each call meets."""
 
     well: bool = False
+    says: Failure | RspCode = Failure.CONNECT  # while it is not well
     slow: asyncio.Event | None = None  # calls wait for it
     calls: list[str] = field(default_factory=list)  # by which node
     most_at_once: int = 0
@@ -49,7 +51,7 @@ class Bank:
         finally:
             self._now -= 1
         if not self.well:
-            raise outcomes.failed(BANK.org_code, Failure.CONNECT)
+            raise outcomes.error_of(BANK.org_code, Finding(outcomes.outcome_of(self.says).trouble, self.says))
 
 
 class Fleet:
@@ -120,7 +122,7 @@ class Node:
     def notice(self, noticed: Noticed) -> None:
         self._reports += 1
         if noticed.weight is not None:
-            ended = CallEnded(noticed.circuit, noticed.epoch, noticed.weight, 1.0)
+            ended = CallEnded(noticed.circuit, noticed.epoch, noticed.weight, 1.0, reason=noticed.reason)
             report = Report(node=self.name, number=self._reports, calls=(ended,))
             self.fleet.said(self.fleet.hearing.heard(report, self.fleet.now(), lambda: 0.0))
 
@@ -192,6 +194,27 @@ async def test_a_sick_bank_is_called_once_per_wait_and_closes_when_it_is_well() 
         fleet.bank.well = True
         await until(lambda: fleet.state is CircuitState.CLOSED)
     assert fleet.bank.most_at_once == 1
+
+
+@pytest.mark.parametrize("says", [RspCode.QUOTA, RspCode.OUT_OF_WINDOW])
+async def test_a_bank_that_answers_not_now_is_well_and_called_once(says: RspCode) -> None:
+    fleet = Fleet(Bank(says=says))
+    async with fleet.of("one", "two"):
+        fleet.opens()
+        await until(lambda: fleet.state is CircuitState.CLOSED, fleet.lets_time_pass)
+    assert len(fleet.bank.calls) == 1
+
+
+async def test_calls_that_we_cut_ourselves_are_probed_in_growing_waits() -> None:
+    fleet = Fleet(Bank(says=Failure.CUT), replace(OPTIONS, probe_lease_ms=50, wait_ms=100, longest_wait_ms=60_000, jitter=0.0))
+    async with fleet.of("one", "two"):
+        fleet.opens()
+        await until(lambda: len(fleet.bank.calls) == 3, fleet.lets_time_pass)
+        await until(lambda: fleet.state is CircuitState.OPEN, fleet.lets_time_pass)
+    standing = fleet.hearing.standing(BANK)
+    assert (standing.lost, standing.reason) == (3, "probe_lost")
+    assert standing.probe_at_ms is not None
+    assert standing.probe_at_ms - standing.since_ms == pytest.approx(400)
 
 
 async def test_a_probe_keeps_its_lease_while_a_call_takes_long() -> None:

@@ -99,11 +99,11 @@ class Protocol(RuleBasedStateMachine):
             self.fleet.wait(max(due - self.fleet.now, 0))
             self.fleet.ask(self.fleet.nodes[name], CIRCUIT, answered=answered)
 
-    @rule(well=st.booleans(), ignored=st.sampled_from([None, None, Weight.IGNORED]), heard=often)
-    def the_probe_calls_and_reports(self, well: bool, ignored: Weight | None, heard: bool) -> None:
+    @rule(well=st.booleans(), ignored=st.sampled_from([None, None, None, "cut", "42901"]), heard=often)
+    def the_probe_calls_and_reports(self, well: bool, ignored: str | None, heard: bool) -> None:
         self.fleet.well[CIRCUIT] = well
         for node in self.fleet.nodes.values():
-            self.fleet.probe(node, CIRCUIT, ignored)
+            self.fleet.probe(node, CIRCUIT, Weight.IGNORED if ignored else None, ignored)
             self.fleet.report(node)
         if heard:
             self.reports_arrive_and_may_come_again()

@@ -52,7 +52,7 @@ arrivals = st.one_of(
     st.builds(Heard, evidences),
     st.just(TimePassed()),
     st.builds(ProbeAsked, st.sampled_from("abc"), st.booleans(), small),
-    st.builds(ProbeAnswered, small, st.sampled_from(list(Weight))),
+    st.builds(ProbeAnswered, small, st.sampled_from(list(Weight)), st.booleans()),
     st.builds(ProbeReleased, small),
     st.builds(MaintenanceTold, small, st.floats(-10, 200_000)),
     st.builds(ModeSet, st.sampled_from(list(Mode)), st.sampled_from(["one", "two"])),

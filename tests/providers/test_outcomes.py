@@ -19,6 +19,7 @@ from backend.providers.outcomes import (
     Weight,
     error_of,
     failed,
+    is_an_answer,
     not_served,
     of_answer,
     of_failure,
@@ -176,6 +177,11 @@ def test_the_contract_names_what_a_misbehaving_provider_becomes() -> None:
     assert failed(BANK, Failure.DEADLINE).TROUBLE is Trouble.TIMEOUT
     for failure in (Failure.TRUNCATED, Failure.OVERSIZE, Failure.MALFORMED, Failure.ENCODED):
         assert failed(BANK, failure).TROUBLE is Trouble.INVALID_RESPONSE
+
+
+def test_what_an_institution_said_is_told_from_what_we_met_without_it() -> None:
+    assert all(is_an_answer(reason) for reason in ("42901", "50009", "http_429", "server_error"))
+    assert not any(is_an_answer(reason) for reason in (None, "00000", "http_x", *Failure))
 
 
 def test_an_error_about_one_asset_and_a_worn_token_can_be_told() -> None:

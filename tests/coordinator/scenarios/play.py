@@ -8,7 +8,8 @@
         6.1s  a: . .                 -> closed recovered, ramp 5s
     ''')
 
-Calls: `.` answered, `S` slow, `F` failed, `I` ignored, `R60` planned maintenance for 60 s; `F*50` fifty of them. They began under the epoch
+Calls: `.` answered, `S` slow, `F` failed, `I` ignored, `B` ignored, but the institution's own word (a quota), `R60` planned maintenance for
+60 s; `F*50` fifty of them. They began under the epoch
 that stands, unless the line says `@2`; they ended just now, unless it says `3s ago`; they went to one bank, unless it says `at X`. Several
 nodes before the colon report the same, each for itself. Other lines: `again` (the last report comes once more), `a asks`, `a asks idly`,
 `a asks @7` (to whom it is open since that epoch), `a releases`, `a releases @2`, `says forced_open "why"`, `a new leader`,
@@ -35,11 +36,12 @@ from backend.providers.circuits import CallEnded, Circuit, Decision, Mode, Repor
 from backend.providers.outcomes import Weight
 
 HOUR = 3_600_000.0
-WEIGHTS = {".": Weight.OK, "S": Weight.SLOW, "F": Weight.FAILURE, "I": Weight.IGNORED, "R": Weight.IGNORED}
+WEIGHTS = {".": Weight.OK, "S": Weight.SLOW, "F": Weight.FAILURE, "I": Weight.IGNORED, "B": Weight.IGNORED, "R": Weight.IGNORED}
+REASONS = {"F": "50001", "I": "cut", "B": "42901", "R": "50008"}
 
 _LINE = re.compile(r"(?P<at>[0-9.]+)s\s+(?P<what>.+?)(?:\s+->\s+(?P<facts>.+))?")
 _CALLS = re.compile(r"(?P<nodes>[a-z ]+?)(?: at (?P<org>[A-Z]+))?: (?P<calls>.+?)(?: @(?P<epoch>\d+))?(?: (?P<ago>[0-9.]+)s ago)?")
-_CALL = re.compile(r"(?P<how>[.SFIR])(?P<rest>\d+)?(?:\*(?P<times>\d+))?")
+_CALL = re.compile(r"(?P<how>[.SFIBR])(?P<rest>\d+)?(?:\*(?P<times>\d+))?")
 
 
 def play(script: str) -> None:
@@ -160,7 +162,7 @@ class _Stage:
 
     def _ended(self, call: str, epoch: int, ago_ms: float) -> CallEnded:
         resting_ms = float(call[1:]) * 1000 if call[0] == "R" else None
-        return CallEnded(self._circuit, epoch, WEIGHTS[call[0]], 10.0, ago_ms, resting_ms)
+        return CallEnded(self._circuit, epoch, WEIGHTS[call[0]], 10.0, ago_ms, resting_ms, REASONS.get(call[0]))
 
     def _request(self, words: list[str]) -> Arrived:
         match words:

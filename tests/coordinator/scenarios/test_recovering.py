@@ -153,6 +153,71 @@ def test_a_lost_probe_does_not_make_the_wait_longer() -> None:
     """)
 
 
+def test_probes_that_are_lost_one_after_the_other_make_the_wait_longer_up_to_the_longest() -> None:
+    play(f"""{OPENED}
+        5s     a asks                -> half_open
+        8s     time passes           -> open probe_lost, wait 0s      # whoever held it may have died
+        8s     b asks                -> half_open
+        11s    time passes           -> open probe_lost, wait 10s, told
+        20.9s  a asks                -> open
+        21s    a asks                -> half_open
+        24s    time passes           -> open probe_lost, wait 20s
+        44s    a asks                -> half_open
+        47s    time passes           -> open probe_lost, wait 20s
+    """)
+
+
+def test_permits_that_are_given_back_one_after_the_other_make_the_wait_longer_too() -> None:
+    play(f"""{OPENED}
+        5s     a asks                -> half_open
+        5.1s   a releases            -> open probe_released, wait 0s
+        5.2s   b asks                -> half_open
+        5.3s   b releases            -> open probe_released, wait 10s
+    """)
+
+
+def test_a_probe_that_is_judged_ends_the_row_of_lost_ones() -> None:
+    play(f"""{OPENED}
+        5s     a asks                -> half_open
+        8s     time passes           -> open probe_lost, wait 0s
+        8s     b asks                -> half_open
+        8s     b: F                  -> open probe_failed, wait 10s
+        18s    a asks                -> half_open
+        21s    time passes           -> open probe_lost, wait 0s
+        21s    a asks                -> half_open
+        21s    a: . .                -> closed recovered
+        22s    a: F F F F            -> open, wait 5s
+        27s    a asks                -> half_open
+        30s    time passes           -> open probe_lost, wait 0s
+    """)
+
+
+def test_an_institution_that_says_not_now_lives_and_is_not_asked_a_second_time() -> None:
+    play(f"""{OPENED}
+        5s     a asks                -> half_open
+        5.1s   a: B                  -> closed recovered, ramp 5s, told
+        6s     a: B*10               -> closed, calls 0               # as ever: no failure, and no success
+    """)
+
+
+def test_not_now_undoes_no_failures() -> None:
+    play("""
+        size=20 minimum_calls=20 permitted_calls=10 quorum=1
+        0s     a: F*20               -> open
+        5s     a asks                -> half_open
+        5.1s   a: F F F F            -> half_open
+        5.2s   a: F B                -> open probe_failed, wait 10s   # the fifth of ten
+    """)
+
+
+def test_what_only_we_know_of_is_no_sign_of_life() -> None:
+    play(f"""{OPENED}
+        5s     a asks                -> half_open
+        5.1s   a: I                  -> half_open, not told
+        8s     time passes           -> open probe_lost
+    """)
+
+
 def test_a_probe_that_is_heard_of_keeps_its_lease() -> None:
     play(f"""{OPENED}
         5s     a asks                -> half_open, probe a, wait 3s
