@@ -10,9 +10,10 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
+from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -22,6 +23,11 @@ from backend.events import Position, to_json
 BODY_SECONDS = 5.0  # for a whole body to come; less than an answer may take
 REQUEST_ID = "request_id"  # in `request.state`
 FEED_POSITION = "X-Feed-Position"
+MOST_WORDS = 200  # characters of an operator's words
+
+# What an operator says, on one line: kept, and shown in the terminals of others. Control characters could do there what nobody sees, and
+# those that break lines (U+2028, U+2029) or turn the direction (U+202A-202E, U+2066-2069) could show it as something else.
+Words = Annotated[str, Meta(max_length=MOST_WORDS, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*$(?!\n)")]
 
 T = TypeVar("T")
 

@@ -22,16 +22,14 @@ from backend.errors import Problem, Refused
 from backend.events import to_json
 from backend.identity import Identity, TokenVerifier, identify
 from backend.providers.directory import Directory
-from backend.web import json_answer, read_json, request_id
+from backend.web import Words, json_answer, read_json, request_id
 
 PATH = "/ops/batch"
-MOST_WORDS = 200  # characters of a reason
 SHORTEST, LONGEST = 60, 24 * 3600  # seconds of a rehearsal
 
 log = structlog.get_logger(__name__)
 
 OrgCode = Annotated[str, Meta(pattern="^[A-Za-z0-9]{10}$")]
-Words = Annotated[str, Meta(max_length=MOST_WORDS, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
 class Whom(Struct, frozen=True, forbid_unknown_fields=True):

@@ -35,10 +35,9 @@ from backend.providers.circuits import Circuit, Mode
 from backend.providers.directory import Directory
 from backend.storage.decisions import Change
 from backend.storage.operators import Action
-from backend.web import json_answer, limit_of, malformed, read_json, request_id
+from backend.web import Words, json_answer, limit_of, malformed, read_json, request_id
 
 PATH = "/ops/breakers"
-MOST_WORDS = 200  # characters of a reason
 MOST_SHOWN = 1000  # actions, and decisions, of one answer
 HURRY_SECONDS = 2.0  # for a word that only saves time
 
@@ -46,14 +45,12 @@ _ORG_CODE = re.compile(r"[A-Za-z0-9]{10}")
 
 log = structlog.get_logger()
 
-Words = Annotated[str, Meta(min_length=1, max_length=MOST_WORDS, pattern=r"^[^\x00-\x1f\x7f]*$")]
-
 
 class NewMode(Struct, frozen=True, forbid_unknown_fields=True):
     """The body of `PUT /ops/breakers/{org_code}`."""
 
     mode: Mode
-    reason: Words
+    reason: Annotated[Words, Meta(min_length=1)]
 
 
 class Standings(Protocol):

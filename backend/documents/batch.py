@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from backend.batch.endpoints import LONGEST, MOST_WORDS, SHORTEST
+from backend.batch.endpoints import LONGEST, SHORTEST
+from backend.batch.overview import FEW, MOST_COUNTED
 from backend.batch.plan import Reason
 from backend.documents.operation import Operation, json_body
 from backend.documents.schemas import MOMENT, ORG_CODE, TEXT, Schema, listed, obj, ref
 from backend.errors import Problem
+from backend.web import MOST_WORDS
 
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 _NUMBER: Schema = {"type": "number", "minimum": 0}
@@ -59,18 +61,25 @@ def _progress() -> Schema:
         {
             "org_code": ORG_CODE,
             "name": TEXT,
-            "due": _said(_COUNT, "Links that are due this week and not done; exact up to 100"),
-            "done": _said(_COUNT, "Links that were read this week by the batch"),
-            "failed": _said(_COUNT, "Links whose last attempt failed"),
-            "skipped": _said(_COUNT, "Links that their person had refreshed"),
+            "due": _said(_COUNT, (
+                "Links that remain to be read this week and are not under way; failed ones are among them while they may be tried again. Counted "
+                f"exactly while all providers have little left ({MOST_COUNTED:,} links; up to {FEW} always), else what was planned less what has "
+                "gone since. It and `done` and `skipped` are never more than there is"
+            )),
+            "done": _said(_COUNT, "Links that the batch has read this week, by rehearsals, too"),
+            "failed": _said(_COUNT, "Links whose last attempt of this week failed, whether they are tried again or not"),
+            "skipped": _said(_COUNT, "Links that were left out when their turn came: their person had refreshed them, or revoked"),
             "unknown": _said(_COUNT, "Links of whose last attempt nobody knows how it ended"),
-            "planned_today": _COUNT,
-            "pace_per_minute": _said(_COUNT, "Links that leave in a minute, now"),
-            "lag_seconds": _said(_NUMBER, "By which today is behind its course"),
+            "planned_today": _said(_COUNT, "Links of today, by its plan: what it has for the day, and what had gone on this day before it was made"),
+            "pace_per_minute": _said(_COUNT, "Links that leave in a minute, now; 0: none does"),
+            "lag_seconds": _said(_NUMBER, "By which today, or the rehearsal, is behind its course; 0: it is not, or nothing is due"),
             "paused": _said(_FLAG, "It, or all"),
             "rehearsal": _said(_FLAG, "Whether a window is open that an operator asked for"),
         },
-        {"finish_estimate": _said(MOMENT, "When the last due link leaves, as planned; absent: nothing is due, or not all will go")},
+        {
+            "finish_estimate": _said(MOMENT, "When the last due link leaves, as planned; absent: nothing is due, it is held, or not all will go"),
+            "rehearsal_links": _said(_COUNT, "Links that were due when the rehearsal began; absent: there is none, or they are not counted yet"),
+        },
     )
 
 

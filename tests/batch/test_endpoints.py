@@ -195,6 +195,8 @@ async def test_a_rehearsal_at_a_real_provider_stays_within_its_window(database: 
         ("run", {"org_code": "Z9NOBODY01"}, "unknown_provider"),
         ("pause", {"org_code": "short"}, "validation_failed"),
         ("pause", {"who": BANK}, "validation_failed"),
+        ("pause", {"reason": "a\u202eb"}, "validation_failed"),
+        ("run", {"reason": "a\u2069b"}, "validation_failed"),
         ("run", {"within_seconds": 59}, "validation_failed"),
         ("run", {"within_seconds": 86401}, "validation_failed"),
     ],

@@ -16,7 +16,7 @@ from starlette.middleware import Middleware
 from structlog.testing import capture_logs
 
 from backend.clock import ManualClock, SystemClock
-from backend.coordinator.endpoints import MOST_WORDS, BreakerEndpoints
+from backend.coordinator.endpoints import BreakerEndpoints
 from backend.coordinator.figures import FIGURES, Figures, ValkeyFigures
 from backend.coordinator.modes import Modes
 from backend.coordinator.standing import Probe, Reason, Standing
@@ -32,11 +32,13 @@ from backend.storage import decisions
 from backend.storage.database import Database
 from backend.storage.decisions import Change
 from backend.storage.operators import Action
+from backend.web import MOST_WORDS
 
 NOW = datetime(2026, 11, 22, 1, 2, 3, tzinfo=UTC)
 MS = NOW.timestamp() * 1000
 SECRET = "a secret for tests that is long enough"
 BANK, CARD, CA = "A1MOABK001", "B1MOACD001", "CAMOA00001"
+TURNS = (*range(0x2028, 0x202F), *range(0x2066, 0x206A))  # characters that break a line, or turn its direction
 DIRECTORY = load_directory(BUILT_IN)
 
 
@@ -244,6 +246,9 @@ async def test_without_postgresql_nothing_is_set_and_what_is_in_force_is_shown(s
         (BANK, {"mode": "forced_open", "reason": "  "}, 422, "validation_failed"),
         (BANK, {"mode": "forced_open", "reason": "a\u0000b"}, 422, "validation_failed"),
         (BANK, {"mode": "forced_open", "reason": "\u001b[2J"}, 422, "validation_failed"),
+        (BANK, {"mode": "forced_open", "reason": "a\u0085b"}, 422, "validation_failed"),
+        (BANK, {"mode": "forced_open", "reason": "ends so\n"}, 422, "validation_failed"),
+        *((BANK, {"mode": "forced_open", "reason": f"a{chr(turn)}b"}, 422, "validation_failed") for turn in TURNS),
         (BANK, {"mode": "forced_open", "reason": "x" * (MOST_WORDS + 1)}, 422, "validation_failed"),
         (BANK, {"mode": "forced_open", "reason": "x", "scope": "read"}, 422, "validation_failed"),
         (BANK, ["forced_open"], 422, "validation_failed"),
