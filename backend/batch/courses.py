@@ -76,7 +76,7 @@ def is_free(minute: datetime, newest: datetime | None) -> bool:
 def size_at(task: Task, minute: datetime, *, taken: int, limit: Limit, now: datetime) -> int:
     """Links of a minute: what the course says, within what the provider takes, and within what still fits if it has begun."""
     slot = task.minutes.index(minute)
-    size = size_of(task.course.from_here(slot, task.left(taken)), slot, limit)
+    size = size_of(task.course, slot, task.left(taken), limit)
     if now <= minute + LATE:
         return size
     left = max((minute + MINUTE - now) / timedelta(seconds=1), 0.0)

@@ -58,6 +58,18 @@ class Course(Struct, frozen=True):
         behind = min(max(self.behind, slot + self.spread), last)
         return Course(left, slot, max(behind, slot + 1 if left else slot), last, self.spread)
 
+    def share(self, slot: int, left: int) -> int:
+        """What leaves in a slot if so much is left then, for whoever lays what is left anew at every slot and keeps nothing.
+
+        The way back to this course is as short as an even one of what is left may be rounded. Always rounded down, a course that has fewer
+        links than slots would wait for its end; rounded up, it would run ahead.
+        """
+        due = self.total - self.until(slot)
+        ends = self.behind if left <= due and slot < self.behind else self.from_here(slot, left).behind
+        slots = max(ends - slot, 1)
+        back = left - (self.total - self.until(slot + 1))
+        return min(max(back, left // slots), -(-left // slots))
+
     def filled(self, slot: int = 0) -> Iterator[tuple[int, int]]:
         """(slot, share) of every slot from `slot` on in which anything leaves; the empty ones cost nothing."""
         slots = self.behind - self.first
@@ -110,9 +122,9 @@ class Limit(Struct, frozen=True, kw_only=True):
         return min(wanted, math.ceil(self.links_per_second / CHUNKS_OF_SECOND))
 
 
-def size_of(course: Course, minute: int, limit: Limit) -> int:
-    """How many links this minute's command takes: what the course says, unless the provider takes less."""
-    return min(course.at(minute), limit.per_minute)
+def size_of(course: Course, minute: int, left: int, limit: Limit) -> int:
+    """How many links this minute's command takes if so much is left: what the course says, unless the provider takes less."""
+    return min(course.share(minute, left), limit.per_minute)
 
 
 class Grid(Struct, frozen=True):

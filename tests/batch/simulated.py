@@ -71,7 +71,9 @@ class Seen:
     outside: int = 0  # calls outside the windows
     above_cap: int = 0
     above_limit: int = 0  # seconds in which users and batch were more than the provider takes
-    behind: float = 0.0  # seconds of the course in force, beyond one link, at the worst minute
+    behind: float = (
+        0.0  # seconds of its course, beyond one link, that the worst undisturbed minute lost, but for those that may use the reserve
+    )
     visited: int = 0  # chunks
     failed: int = 0
     unknown: int = 0  # calls whose answer was lost with the worker
@@ -133,17 +135,19 @@ class _Week:
         held_back = self.left - todays  # for other days
         course = course_of(todays, len(minutes))
         for slot, begins in enumerate(minutes):
-            course = course.from_here(slot, self.left - held_back)
+            left = self.left - held_back
             at = ahead * DAY + int((begins - _midnight(day)).total_seconds()) * 10
-            size = size_of(course, slot, self._limit(at, ahead))
+            size = size_of(course, slot, left, self._limit(at, ahead))
             if not size:
                 continue
             disturbed = self._disturbed(at)
             self._minute(at, size, ahead)
-            if not disturbed and size == course.at(slot):
-                sent = course.total - (self.left - held_back)
-                off = abs(seconds_behind(course, slot + 1, sent, slots_of_second=1)) - (course.behind - course.first) / course.total
-                self.seen.behind = max(self.seen.behind, 60 * off)
+            if not disturbed and size == course.share(slot, left) and slot + course.spread <= course.behind:
+                was, now = course.total - left, course.total - (self.left - held_back)
+                grown = seconds_behind(course, slot + 1, now, slots_of_second=1) - max(
+                    seconds_behind(course, slot, was, slots_of_second=1), 0
+                )
+                self.seen.behind = max(self.seen.behind, 60 * (grown - (course.behind - course.first) / course.total))
         self._land(math.inf)
 
     def _limit(self, at: int, ahead: int) -> Limit:

@@ -132,11 +132,72 @@ def test_whatever_minutes_are_missed_the_rest_leaves_before_the_finish_line(tota
     assert left == 0
 
 
+def anew_each_minute(total: int, minutes: int, missed: set[int]) -> list[int]:
+    """What leaves in each minute for somebody who keeps nothing but what is left."""
+    left, shares = total, []
+    for minute in range(minutes):
+        shares.append(0 if minute in missed else course_of(total, minutes).share(minute, left))
+        left -= shares[-1]
+    return shares
+
+
+def test_a_million_that_is_counted_anew_each_minute_keeps_its_course() -> None:
+    shares = anew_each_minute(1_000_000, 360, set())
+    course = course_of(1_000_000, 360)
+    assert shares == [course.at(minute) for minute in range(360)]
+
+
+@pytest.mark.parametrize(
+    ("total", "minutes", "missed", "each_half_hour"),
+    [
+        (34, 155, {4, 8}, [6, 7, 7, 7, 7, 0]),
+        (300, 360, {1}, [25, 25, 26, 25, 25, 26, 25, 25, 26, 25, 25, 22]),
+    ],
+)
+def test_a_few_links_that_fell_behind_are_back_on_their_course_at_once(
+    total: int, minutes: int, missed: set[int], each_half_hour: list[int]
+) -> None:
+    shares = anew_each_minute(total, minutes, missed)
+    assert [sum(shares[first : first + 30]) for first in range(0, minutes, 30)] == each_half_hour
+    assert max(shares) == 1
+
+
+@given(st.integers(0, 5_000), st.integers(1, 400), st.sets(st.integers(0, 390)))
+def test_whoever_lays_a_course_anew_each_minute_is_behind_by_what_was_missed_and_no_more(
+    total: int, minutes: int, missed: set[int]
+) -> None:
+    course = course_of(total, minutes)
+    missed -= {minutes - 1}
+    shares, arrears = anew_each_minute(total, minutes, missed), 0
+    for minute, share in enumerate(shares):
+        left = total - sum(shares[:minute])
+        slots = max(course.from_here(minute, left).behind - minute, 1)
+        assert share <= -(-left // slots), "no burst"
+        arrears += course.at(minute) if minute in missed else 0
+        if minute + course.spread <= course.behind:  # later on it has the reserve for what was missed
+            assert 0 <= course.until(minute + 1) - sum(shares[: minute + 1]) <= arrears
+    assert sum(shares) == total
+
+
+@given(st.integers(1, 5_000), st.integers(2, 400), st.data())
+def test_who_is_ahead_goes_on_evenly_and_is_never_late(total: int, minutes: int, data: st.DataObject) -> None:
+    course = course_of(total, minutes)
+    minute = data.draw(st.integers(0, course.behind - 1))
+    left = data.draw(st.integers(0, total - course.until(minute)))
+    for slot in range(minute, course.behind):
+        slots = course.behind - slot
+        share = course.share(slot, left)
+        assert left // slots <= share <= -(-left // slots)
+        left -= share
+        assert left <= total - course.until(slot + 1)
+    assert left == 0
+
+
 def test_users_come_first_and_the_batch_has_what_they_leave() -> None:
     limit = Limit(calls_per_second=50.0, user_calls=30.0, calls_per_link=4_000)
     assert limit.links_per_second == 5.0
     assert limit.per_minute == 300
-    assert size_of(Course(1_000_000, 0, 360), 0, limit) == 300
+    assert size_of(Course(1_000_000, 0, 360), 0, 1_000_000, limit) == 300
     assert limit.per_100ms(300) == 1
     assert Limit(calls_per_second=50.0, user_calls=60.0).per_minute == 0
     assert Limit(calls_per_second=50.0, user_calls=60.0).per_100ms(100) == 0
