@@ -1,12 +1,12 @@
 """How the batch goes, and why it was planned so, as operators are shown. RULE: values from rows.
 
-In: a provider's plan, its sums of the week, its last command, the moment. Out: the contract's figures. What is due is exact while it is
-little, else what the plan counted less what was taken since.
+In: a provider's plan, its sums of the week, its last command, the moment. Out: the contract's figures. What is due is counted while it is
+little, else it is what the plan counted less what has gone since, so that it and what is done are never more than there is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any, Protocol
 
@@ -21,7 +21,8 @@ from backend.batch.words import because, missing
 from backend.clock import iso
 from backend.providers.contract import Provider
 
-FEW = 100  # links up to which they are counted whenever somebody looks
+FEW = 100  # links of each provider up to which they are counted whenever somebody looks
+MOST_COUNTED = 10_000  # links of all of them, those first that have little left: a look takes no longer than some ten milliseconds
 SETTLED = timedelta(seconds=5)  # of a minute, after which its own pace is known
 
 
@@ -40,7 +41,9 @@ class OfProvider(Struct, frozen=True, kw_only=True):
     sums: Row | None = None  # of `batch_steering.sums`; None: it had no command
     troubled: Row | None = None  # of `batch_steering.troubled`
     latest: Row | None = None  # its last command of a minute that has begun lately
-    few: int = 0  # due links, at most `FEW` and one
+    remains: int = 0  # links of its plan
+    counted: int = 0  # links that are due, or as far as they were counted
+    is_exact: bool = True  # whether there are no more
     task: Task | None = None  # what it is doing; None: nothing
     taken: int = 0  # of the task
     paused: bool = False
@@ -48,7 +51,7 @@ class OfProvider(Struct, frozen=True, kw_only=True):
 
 def shown(of: OfProvider, terms: Terms, now: datetime) -> dict[str, Any]:
     """The contract's row of a provider."""
-    due = due_now(of)
+    due, task = due_now(of), of.task
     ends = None if of.paused or not due else finish(of, terms, now)
     return {
         "org_code": of.provider.org_code,
@@ -61,26 +64,37 @@ def shown(of: OfProvider, terms: Terms, now: datetime) -> dict[str, Any]:
         "planned_today": planned_today(of, now),
         "pace_per_minute": pace(of.latest, now),
         **({"finish_estimate": iso(ends)} if ends is not None else {}),
-        "lag_seconds": round(lag(of.task, taken=of.taken, now=now), 1) if of.task is not None and not of.paused else 0.0,
+        "lag_seconds": round(lag(task, taken=of.taken, now=now), 1) if task is not None and due and not of.paused else 0.0,
         "paused": of.paused,
-        "rehearsal": of.task is not None and of.task.is_rehearsal,
+        "rehearsal": task is not None and task.is_rehearsal,
+        **({"rehearsal_links": task.links} if task is not None and task.is_rehearsal else {}),
     }
+
+
+def remaining(plan: Row | None, sums: Row | None) -> int:
+    """Links of a plan that have not gone since it was made. Without a plan, none."""
+    return max(plan["links"] - (sums["gone"] if sums else 0), 0) if plan else 0
+
+
+def most_counted(remain: Mapping[str, int]) -> dict[str, int]:
+    """By provider, up to how many of its due links are counted. `remain`: about so many are due."""
+    most, left = {}, MOST_COUNTED
+    for org_code, links in sorted(remain.items(), key=lambda item: item[1]):
+        left -= links
+        most[org_code] = (links if left >= 0 else 0) + FEW + 1
+    return most
 
 
 def due_now(of: OfProvider) -> int:
     """Links that are due, and not under way."""
-    if of.few <= FEW:
-        return of.few
-    if of.task is not None and of.task.is_rehearsal:
-        return max(of.task.left(of.taken), of.few)
-    counted: int = of.plan["links"] - (of.sums["taken"] if of.sums else 0) if of.plan else 0
-    return max(counted, of.few)
+    if of.is_exact:
+        return of.counted
+    rehearsal = of.task is not None and of.task.is_rehearsal
+    return max(of.task.left(of.taken) if of.task is not None and rehearsal else of.remains, of.counted)
 
 
 def planned_today(of: OfProvider, now: datetime) -> int:
     """Links of this day: those of its plan, and those that went before it was made."""
-    if of.task is not None and of.task.is_rehearsal:
-        return of.task.links
     today = next((row["links"] for row in of.days if row["day"] == in_korea(now)), 0)
     return int(today + (of.sums["before"] if of.sums else 0))
 

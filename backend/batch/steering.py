@@ -15,7 +15,7 @@ from msgspec import Struct
 from backend.batch.calendar import in_korea, sunday_of
 from backend.batch.closures import closures_of
 from backend.batch.courses import Task
-from backend.batch.overview import FEW, OfProvider, explained, shown
+from backend.batch.overview import OfProvider, explained, most_counted, remaining, shown
 from backend.batch.pace import MINUTE
 from backend.batch.reconciling import task_now
 from backend.batch.terms import Terms
@@ -143,7 +143,9 @@ class Steering:
         sums = await batch_steering.sums(connection, due.week, today)
         troubled = await batch_steering.troubled(connection, due.week)
         latest = await batch_steering.latest(connection, now - MINUTE, now)
-        few = await batch_steering.few_due(connection, [provider.org_code for provider in providers], due, FEW + 1)
+        remain = {one.org_code: remaining(plans.get(one.org_code), sums.get(one.org_code)) for one in providers}
+        most = most_counted(remain)
+        counted = await batch_steering.few_due(connection, most, due)  # after the sums: what is done is not due, too
         tasks = dict(self._tasks(providers, plans, rehearsals, now))
         taken = await batch_steering.taken_since(connection, [(code, task.since) for code, task in tasks.items()])
         return [
@@ -154,7 +156,9 @@ class Steering:
                 sums=sums.get(code),
                 troubled=troubled.get(code),
                 latest=latest.get(code),
-                few=few.get(code, 0),
+                remains=remain[code],
+                counted=counted.get(code, 0),
+                is_exact=counted.get(code, 0) < most[code],
                 task=tasks.get(code),
                 taken=taken.get(code, 0),
                 paused=bool(paused & {ALL, code}),

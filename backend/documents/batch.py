@@ -18,6 +18,12 @@ _WEEK: Schema = {**_DAY, "description": "Its Sunday"}
 _WHY: Schema = {**TEXT, "maxLength": MOST_WORDS, "description": "Kept with who said it"}
 _BODY = (Problem.MALFORMED_JSON, Problem.BODY_TOO_SLOW, Problem.BODY_TOO_LARGE, Problem.UNSUPPORTED_MEDIA_TYPE, Problem.VALIDATION_FAILED)
 
+_DUE = (
+    "Links that remain to be read this week and are not under way; failed ones are among them while they may be tried again. "
+    f"Counted exactly up to {FEW} of each provider, and beyond while all have little left ({MOST_COUNTED:,} links together); "
+    "else what was planned, less what has gone since. Together with `done` and `skipped` never more than there is"
+)
+
 
 def _said(schema: Schema, description: str) -> Schema:
     return {**schema, "description": description}
@@ -61,24 +67,26 @@ def _progress() -> Schema:
         {
             "org_code": ORG_CODE,
             "name": TEXT,
-            "due": _said(_COUNT, (
-                "Links that remain to be read this week and are not under way; failed ones are among them while they may be tried again. Counted "
-                f"exactly while all providers have little left ({MOST_COUNTED:,} links; up to {FEW} always), else what was planned less what has "
-                "gone since. It and `done` and `skipped` are never more than there is"
-            )),
+            "due": _said(_COUNT, _DUE),
             "done": _said(_COUNT, "Links that the batch has read this week, by rehearsals, too"),
             "failed": _said(_COUNT, "Links whose last attempt of this week failed, whether they are tried again or not"),
-            "skipped": _said(_COUNT, "Links that were left out when their turn came: their person had refreshed them, or revoked"),
+            "skipped": _said(_COUNT, "Links that were left out when their turn came, since their person had refreshed them"),
             "unknown": _said(_COUNT, "Links of whose last attempt nobody knows how it ended"),
-            "planned_today": _said(_COUNT, "Links of today, by its plan: what it has for the day, and what had gone on this day before it was made"),
+            "planned_today": _said(
+                _COUNT, "Links of today, by its plan: what it has for the day, and what had gone on this day before it was made"
+            ),
             "pace_per_minute": _said(_COUNT, "Links that leave in a minute, now; 0: none does"),
             "lag_seconds": _said(_NUMBER, "By which today, or the rehearsal, is behind its course; 0: it is not, or nothing is due"),
             "paused": _said(_FLAG, "It, or all"),
             "rehearsal": _said(_FLAG, "Whether a window is open that an operator asked for"),
         },
         {
-            "finish_estimate": _said(MOMENT, "When the last due link leaves, as planned; absent: nothing is due, it is held, or not all will go"),
-            "rehearsal_links": _said(_COUNT, "Links that were due when the rehearsal began; absent: there is none, or they are not counted yet"),
+            "finish_estimate": _said(
+                MOMENT, "When the last due link leaves, as planned; absent: nothing is due, it is held, or not all will go"
+            ),
+            "rehearsal_links": _said(
+                _COUNT, "Links that were due when the rehearsal began; absent: there is none, or they are not counted yet"
+            ),
         },
     )
 

@@ -6,7 +6,7 @@ other. Links are named by number here, never by person.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 
 from backend.storage.batch_due import STILL_DUE, Due
@@ -38,6 +38,8 @@ _SUMS = statement(
     SELECT made.org_code, CAST(sum(recorded) AS bigint) AS recorded, CAST(sum(skipped) AS bigint) AS skipped,
       CAST(coalesce(sum(sent - failed - unknown) FILTER (WHERE day = :today AND minute < plan.planned_at), 0) AS bigint)
         AS before,
+      CAST(coalesce(sum(sent - failed - unknown + skipped) FILTER (WHERE minute > plan.planned_at - interval '1 minute'), 0) AS bigint)
+        AS gone,
       CAST(coalesce(sum(sent - failed - unknown) FILTER (WHERE minute >= plan.planned_at), 0) AS bigint) AS taken
     FROM batch_commands made JOIN batch_plans plan ON plan.week = made.week AND plan.org_code = made.org_code
     WHERE made.week = :week GROUP BY made.org_code
@@ -72,8 +74,9 @@ _RUNNING = statement(
 _FEW = statement(
     f"""
     SELECT asked.org_code, (
-      SELECT count(*) FROM (SELECT FROM links link WHERE {STILL_DUE.replace(":org_code", "asked.org_code")} LIMIT :most) AS few) AS links
-    FROM unnest(CAST(:org_codes AS text[])) AS asked(org_code)
+      SELECT count(*)
+      FROM (SELECT FROM links link WHERE {STILL_DUE.replace(":org_code", "asked.org_code")} LIMIT asked.most) AS few) AS links
+    FROM unnest(CAST(:org_codes AS text[]), CAST(:most AS integer[])) AS asked(org_code, most)
     """  # noqa: S608
 )
 
@@ -94,7 +97,10 @@ async def paused(connection: Connection) -> frozenset[str]:
 
 
 async def sums(connection: Connection, week: date, today: date) -> dict[str, Row]:
-    """By provider: recorded, skipped; taken (links, since its plan was made), before (on that day, but before it was made)."""
+    """By provider: recorded, skipped; taken (links, since its plan was made), before (on that day, but before it was made).
+
+    And gone: taken or skipped since then; of the minute in which it was made, all, so that it is never too few.
+    """
     return {row["org_code"]: row for row in await _SUMS.rows(connection, {"week": week, "today": today})}
 
 
@@ -119,10 +125,11 @@ async def taken_since(connection: Connection, since: Sequence[tuple[str, datetim
     return {row["org_code"]: row["taken"] for row in await _SUM_SINCE.rows(connection, values)}
 
 
-async def few_due(connection: Connection, org_codes: Sequence[str], due: Due, most: int) -> dict[str, int]:
-    """By provider: how many links are due; `most`, if they are as many or more."""
+async def few_due(connection: Connection, most: Mapping[str, int], due: Due) -> dict[str, int]:
+    """By provider: how many links are due; its `most`, if they are as many or more. A link costs some microseconds."""
     values = {name: value for name, value in due.values("").items() if name != "org_code"}
-    return {row["org_code"]: row["links"] for row in await _FEW.rows(connection, {**values, "org_codes": list(org_codes), "most": most})}
+    asked = {**values, "org_codes": list(most), "most": list(most.values())}
+    return {row["org_code"]: row["links"] for row in await _FEW.rows(connection, asked)}
 
 
 def _values(done: Action) -> Values:

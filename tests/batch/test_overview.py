@@ -7,7 +7,19 @@ import pytest
 
 from backend.batch.calendar import Window
 from backend.batch.courses import task_of_day, task_of_rehearsal
-from backend.batch.overview import FEW, OfProvider, due_now, explained, finish, pace, planned_today, shown
+from backend.batch.overview import (
+    FEW,
+    MOST_COUNTED,
+    OfProvider,
+    due_now,
+    explained,
+    finish,
+    most_counted,
+    pace,
+    planned_today,
+    remaining,
+    shown,
+)
 from backend.batch.pace import MINUTE, minutes_of
 from backend.batch.terms import Terms, midnight
 from backend.clock import KST
@@ -30,7 +42,9 @@ def of(**more: Any) -> OfProvider:
     given: dict[str, Any] = {
         "plan": PLAN,
         "days": [day(0, 3_540), day(1, 5_460)],
-        "few": FEW + 1,
+        "remains": 9_000,
+        "counted": FEW + 1,
+        "is_exact": False,
         "task": task_of_day(3_540, minutes_of(WINDOWS), ONE),
     }
     return OfProvider(provider=provider(), **given | more)
@@ -54,13 +68,37 @@ def test_a_provider_without_anything_is_shown_as_such() -> None:
 
 
 def test_what_is_due_is_exact_while_it_is_little() -> None:
-    sums = {"taken": 1_000, "before": 7, "recorded": 990, "skipped": 8}
-    assert due_now(of(few=FEW, sums=sums)) == FEW
-    assert due_now(of(sums=sums)) == 8_000
-    assert due_now(of(sums={**sums, "taken": 8_990})) == FEW + 1
+    assert due_now(of(counted=FEW, is_exact=True)) == FEW
+    assert due_now(of(counted=5_000, is_exact=True)) == 5_000
+    assert due_now(of(remains=8_000)) == 8_000
+    assert due_now(of(remains=10)) == FEW + 1
     assert due_now(of(task=task_of_rehearsal(700, WINDOWS[0], ONE), taken=100)) == 600
+
+
+def test_what_remains_of_a_plan_is_without_what_has_gone_since() -> None:
+    assert remaining(PLAN, {"gone": 1_000}) == 8_000
+    assert remaining(PLAN, None) == 9_000
+    assert remaining(PLAN, {"gone": 10_000}) == 0
+    assert remaining(None, None) == 0
+
+
+def test_those_with_little_left_are_counted_and_not_more_than_a_look_may_cost() -> None:
+    most = most_counted({"large": 1_000_000, "little": 300, "half": MOST_COUNTED // 2, "other": MOST_COUNTED // 2, "none": 0})
+    assert most == {"none": FEW + 1, "little": 300 + FEW + 1, "half": MOST_COUNTED // 2 + FEW + 1, "other": FEW + 1, "large": FEW + 1}
+
+
+def test_what_is_planned_today_means_the_same_during_a_rehearsal_whose_links_are_named_apart() -> None:
+    sums = {"taken": 1_000, "gone": 1_000, "before": 7, "recorded": 990, "skipped": 8}
     assert planned_today(of(sums=sums), ONE) == 3_547
-    assert planned_today(of(task=task_of_rehearsal(700, WINDOWS[0], ONE)), ONE) == 700
+    told = shown(of(sums=sums, task=task_of_rehearsal(700, WINDOWS[0], ONE)), TERMS, ONE)
+    assert (told["planned_today"], told["rehearsal"], told["rehearsal_links"]) == (3_547, True, 700)
+    assert "rehearsal_links" not in shown(of(sums=sums), TERMS, ONE)
+
+
+def test_who_has_nothing_to_do_is_not_behind() -> None:
+    late = ONE + 2 * MINUTE
+    assert shown(of(taken=0), TERMS, late)["lag_seconds"] > 60
+    assert shown(of(taken=0, counted=0, is_exact=True), TERMS, late)["lag_seconds"] == 0.0
 
 
 @pytest.mark.parametrize(("beat", "expected"), [(None, 600), (4, 600), (30, 500), (70, 250)])
@@ -86,7 +124,7 @@ def test_a_week_that_is_not_done_has_no_end() -> None:
     assert finish(of(), Terms(automatic=False), ONE) is None
     assert finish(of(days=[]), TERMS, ONE) is None
     assert "finish_estimate" not in shown(of(paused=True), TERMS, ONE)
-    assert "finish_estimate" not in shown(of(few=0), TERMS, ONE)
+    assert "finish_estimate" not in shown(of(counted=0, is_exact=True), TERMS, ONE)
     assert "finish_estimate" in shown(of(), TERMS, ONE)
 
 
