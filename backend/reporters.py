@@ -36,12 +36,13 @@ from backend.reporting.watching import (
     ANSWERS,
     CERTIFICATES,
     HOLD,
+    LAST_ANSWER,
     LOOK,
+    Answers,
     Holds,
     Noted,
     Stands,
     Watch,
-    answers,
     bad_nodes,
     certificates,
     circuits_that_refuse,
@@ -146,11 +147,11 @@ def _watches(settings: Settings, alerts: Alerts, database: Database, valkey: Red
     async def ending() -> Mapping[str, datetime]:
         return await asyncio.to_thread(ends, directory())
 
-    out_of_window = answers(database, RspCode.OUT_OF_WINDOW, "window", scheduled_only=False)
-    quota = answers(database, RspCode.QUOTA, "quota", scheduled_only=True)
+    out_of_window = Answers(database, alerts, AlertKind.OUT_OF_WINDOW, RspCode.OUT_OF_WINDOW, "window")
+    quota = Answers(database, alerts, AlertKind.QUOTA, RspCode.QUOTA, "quota")
     return [
         Watch(AlertKind.QUEUE_OLD, late_queues(late, settings.queue_seconds), alerts, every=LOOK, hold=AT_ONCE),
-        Watch(AlertKind.OUT_OF_WINDOW, out_of_window, alerts, every=ANSWERS, hold=AT_ONCE),
-        Watch(AlertKind.QUOTA, quota, alerts, every=ANSWERS, hold=AT_ONCE),
+        Watch(AlertKind.OUT_OF_WINDOW, out_of_window.look, alerts, every=ANSWERS, hold=LAST_ANSWER),
+        Watch(AlertKind.QUOTA, quota.look, alerts, every=ANSWERS, hold=LAST_ANSWER),
         Watch(AlertKind.CERTIFICATE, certificates(ending, settings.certificate_days), alerts, every=CERTIFICATES, hold=AT_ONCE),
     ]

@@ -7,6 +7,7 @@ and when it ends. Who tells operators of it, when, and in which words is `tellin
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -26,7 +27,7 @@ class AlertKind(StrEnum):
 
     CIRCUIT = "circuit"  # key circuit:<org_code>:<scope>; facts: org_code, scope, reason, mode
     BATCH_LATE = "batch_late"  # key batch:<org_code>; facts: org_code, left (links), by (RFC 3339: the end of the last window), estimate?
-    OUT_OF_WINDOW = "out_of_window"  # key window:<org_code>; facts: org_code, calls (that were answered 50009)
+    OUT_OF_WINDOW = "out_of_window"  # key window:<org_code>; facts: org_code, calls (scheduled ones that were answered 50009)
     QUOTA = "quota"  # key quota:<org_code>; facts: org_code, calls (scheduled ones that were answered 42901)
     BAD_NODE = "bad_node"  # key node:<node>; facts: node, org_codes (where its calls fail and the others' do not)
     LOST_WORK = "lost_work"  # key lost:<sweep>; facts: sweep, found (jobs that were missing and were asked for again)
@@ -68,6 +69,11 @@ class Alerts:
         for key in over:
             await self.end_alert(key)
         return len(changed) + len(over)
+
+    async def lately(self, kind: AlertKind, *, since: datetime) -> list[alerts.Alert]:
+        """What is so of this kind, or was so after `since`: the last of each key."""
+        async with self._database.reading() as connection:
+            return list(await alerts.lately(connection, kind.value, since=since))
 
     async def listed(self, *, only_open: bool, limit: int) -> list[alerts.Alert]:
         """Those that are open first, the newest first."""

@@ -22,6 +22,7 @@ HOLD = timedelta(seconds=60)
 QUIET = timedelta(minutes=5)  # without lost work, after which it is over
 LOOK = timedelta(seconds=5)  # between two looks at what changes slowly
 ANSWERS = timedelta(seconds=30)
+LAST_ANSWER = timedelta(minutes=10)  # after which an answer that came no more is over
 CERTIFICATES = timedelta(hours=1)
 
 Found = Mapping[str, Facts]  # facts by the alert's key
@@ -142,16 +143,46 @@ def late_queues(ages: Callable[[], Awaitable[Mapping[str, float]]], limit: float
     return look
 
 
-def answers(database: Database, reason: RspCode, prefix: str, *, scheduled_only: bool) -> Callable[[datetime], Awaitable[Found]]:
-    """Institutions that gave this answer in the hour that runs, or in the one before."""
+class Answers:
+    """Institutions that gave one answer to scheduled calls since the last look.
 
-    async def look(now: datetime) -> Found:
+    Sums are kept by the hour, so what is looked for is a sum that has grown. The first look of a leader has none to compare with: it
+    finds what is told as wrong, and what is more than was told of it last.
+    """
+
+    def __init__(self, database: Database, alerts: Alerts, kind: AlertKind, reason: RspCode, prefix: str) -> None:
+        self._database = database
+        self._alerts = alerts
+        self._kind = kind
+        self._reason = reason
+        self._prefix = prefix
+        self._counted: Mapping[tuple[str, datetime], int] | None = None  # by institution and hour, at the last look
+
+    async def look(self, now: datetime) -> Found:
+        """`calls`: of the hour that runs and of the one before. Raises `EngineUnavailable`."""
         since = whole_hours(now) - timedelta(hours=1)
-        async with database.reading() as connection:
-            rows = await traffic_marks.failed_since(connection, since, [reason.value], scheduled_only=scheduled_only)
-        return {f"{prefix}:{row['org_code']}": {"org_code": row["org_code"], "calls": row["calls"]} for row in rows}
+        async with self._database.reading() as connection:
+            rows = await traffic_marks.scheduled_failed(connection, since, self._reason.value)
+        counted = {(row["org_code"], row["hour"]): row["calls"] for row in rows}
+        calls: dict[str, int] = {}
+        for (org_code, _), count in counted.items():
+            calls[org_code] = calls.get(org_code, 0) + count
+        found = {f"{self._prefix}:{org_code}": {"org_code": org_code, "calls": count} for org_code, count in calls.items()}
+        if self._counted is None:
+            grown = await self._untold(found, since)
+        else:
+            before = self._counted
+            more = {org_code for (org_code, hour), count in counted.items() if count > before.get((org_code, hour), 0)}
+            grown = {key: facts for key, facts in found.items() if facts["org_code"] in more}
+        self._counted = counted
+        return grown
 
-    return look
+    async def _untold(self, found: Found, since: datetime) -> Found:
+        """What is told as wrong, and of the rest what is more than was told when it was over."""
+        told = {alert.key: alert for alert in await self._alerts.lately(self._kind, since=since)}
+        still = {key: alert.facts for key, alert in told.items() if alert.closed_at is None}
+        more = {key: facts for key, facts in found.items() if key not in told or facts["calls"] > told[key].facts.get("calls", 0)}
+        return still | more
 
 
 def certificates(ends: Callable[[], Awaitable[Mapping[str, datetime]]], days: int) -> Callable[[datetime], Awaitable[Found]]:

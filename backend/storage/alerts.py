@@ -25,6 +25,12 @@ _OPEN = statement(
 )
 _CLOSE = statement("UPDATE alerts SET closed_at = greatest(:now, opened_at) WHERE key = :key AND closed_at IS NULL")
 _OPEN_KEYS = statement("SELECT key, facts FROM alerts WHERE kind = :kind AND closed_at IS NULL")
+_LATELY = statement(
+    f"""
+    SELECT DISTINCT ON (key) {_COLUMNS} FROM alerts WHERE kind = :kind AND (closed_at IS NULL OR closed_at >= :since)
+    ORDER BY key, opened_at DESC, id DESC
+    """  # noqa: S608  # our own names
+)
 _LISTED = statement(
     f"""
     SELECT {_COLUMNS} FROM alerts WHERE closed_at IS NULL OR NOT :only_open
@@ -80,6 +86,11 @@ async def end_alert(connection: Connection, key: str, now: datetime) -> bool:
 async def open_facts(connection: Connection, kind: str) -> dict[str, dict[str, Any]]:
     """What is so, by key."""
     return {row["key"]: row["facts"] for row in await _OPEN_KEYS.rows(connection, {"kind": kind})}
+
+
+async def lately(connection: Connection, kind: str, *, since: datetime) -> Sequence[Alert]:
+    """What is so, or was so after `since`: the last of each key."""
+    return [Alert(**row) for row in await _LATELY.rows(connection, {"kind": kind, "since": since})]
 
 
 async def listed(connection: Connection, *, only_open: bool, limit: int) -> Sequence[Alert]:

@@ -23,9 +23,8 @@ _READ = statement("SELECT org_code, scheduled, users FROM traffic_marks WHERE un
 _KNOWN_SINCE = statement("SELECT min(hour) FROM traffic")
 _FAILED = statement(
     """
-    SELECT org_code, reason, CAST(sum(calls) AS bigint) AS calls FROM traffic_failures
-    WHERE hour >= :since AND reason = ANY(CAST(:reasons AS text[])) AND (scheduled OR NOT :scheduled_only)
-    GROUP BY org_code, reason ORDER BY org_code, reason
+    SELECT org_code, hour, CAST(sum(calls) AS bigint) AS calls FROM traffic_failures
+    WHERE hour >= :since AND reason = :reason AND scheduled GROUP BY org_code, hour
     """
 )
 _FORGET = statement(
@@ -52,9 +51,9 @@ async def known_since(connection: Connection) -> datetime | None:
     return found if isinstance(found, datetime) else None
 
 
-async def failed_since(connection: Connection, since: datetime, reasons: Sequence[str], *, scheduled_only: bool) -> Sequence[Row]:
-    """org_code, reason, calls: of hours from `since` on."""
-    return await _FAILED.rows(connection, {"since": since, "reasons": list(reasons), "scheduled_only": scheduled_only})
+async def scheduled_failed(connection: Connection, since: datetime, reason: str) -> Sequence[Row]:
+    """org_code, hour, calls: scheduled calls that failed so, of hours from `since` on."""
+    return await _FAILED.rows(connection, {"since": since, "reason": reason})
 
 
 async def forget(connection: Connection, *, before: datetime) -> int:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from backend.clock import ManualClock
 from backend.coordinator.figures import Figures
@@ -18,11 +18,13 @@ from backend.providers.circuits import Circuit, CircuitState, Mode
 from backend.providers.outcomes import RspCode
 from backend.reporting.alarms import AlertKind, Alerts
 from backend.reporting.watching import (
+    ANSWERS,
     HOLD,
+    LAST_ANSWER,
     QUIET,
+    Answers,
     Noted,
     Watch,
-    answers,
     bad_nodes,
     certificates,
     circuits_that_refuse,
@@ -110,17 +112,85 @@ async def test_a_queue_is_late_beyond_its_limit(alerts: Alerts) -> None:
     assert await open_keys(alerts) == []
 
 
-async def test_our_own_faults_are_found_in_what_institutions_answered(database: Database, alerts: Alerts, clock: ManualClock) -> None:
-    stream = MemoryStream(clock)
-    faults = [Call(reason="50009", scheduled=True), Call(reason="50009"), Call(org_code=CARD, reason="42901"), Call(reason="50001")]
-    await tell(stream, report("n", 1, *faults))
-    await everything(recording(stream, database))
-    out = answers(database, RspCode.OUT_OF_WINDOW, "window", scheduled_only=False)
-    quota = answers(database, RspCode.QUOTA, "quota", scheduled_only=True)
-    assert await out(NOW) == {f"window:{BANK}": {"org_code": BANK, "calls": 2}}
-    assert await quota(NOW) == {}, "users have no quota"
-    assert await out(NOW + timedelta(hours=1)) != {}
-    assert await out(NOW + timedelta(hours=2)) == {}
+class Hours:
+    """Answers that come by and by, and leaders that watch them."""
+
+    def __init__(self, database: Database, clock: ManualClock) -> None:
+        self.alerts = Alerts(database=database, clock=clock)
+        self._database = database
+        self._clock = clock
+        self._stream = MemoryStream(clock)
+        self._reports = 0
+        self.another_leads()
+
+    def another_leads(self) -> None:
+        look = Answers(self._database, self.alerts, AlertKind.OUT_OF_WINDOW, RspCode.OUT_OF_WINDOW, "window").look
+        self._watch = Watch(AlertKind.OUT_OF_WINDOW, look, self.alerts, every=ANSWERS, hold=LAST_ANSWER)
+
+    async def answered(self, *calls: Call) -> None:
+        self._reports += 1
+        now = round(self._clock.now().timestamp() * 1000)
+        await tell(self._stream, report("n", self._reports, *(structs.replace(each, began_ms=now) for each in calls)))
+        await everything(recording(self._stream, self._database, self._clock))
+
+    async def after(self, time: timedelta) -> list[tuple[str, int]]:
+        """What is told as wrong, with how many calls."""
+        self._clock.move(time)
+        await self._watch.sweep(self._clock.now())
+        return [(alert.key, alert.facts["calls"]) for alert in await self.alerts.listed(only_open=True, limit=9)]
+
+
+FAULT = Call(reason="50009", scheduled=True)
+AT_THE_BANK = f"window:{BANK}"
+
+
+async def test_our_own_faults_are_found_in_what_scheduled_calls_were_answered(database: Database, clock: ManualClock) -> None:
+    hours = Hours(database, clock)
+    probes_and_users = [Call(api_code="CM01", reason="50009"), Call(reason="50009", user="anna")]
+    await hours.answered(*probes_and_users, Call(org_code=CARD, reason="42901", scheduled=True), Call(reason="50001", scheduled=True))
+    assert await hours.after(timedelta(0)) == [], "none of these is a scheduled call outside of the window"
+    await hours.answered(FAULT, FAULT)
+    assert await hours.after(ANSWERS) == [(AT_THE_BANK, 2)]
+
+
+async def test_a_fault_of_ours_is_over_ten_minutes_after_its_last_answer(database: Database, clock: ManualClock) -> None:
+    hours = Hours(database, clock)
+    await hours.answered(FAULT)
+    assert await hours.after(timedelta(0)) == [(AT_THE_BANK, 1)]
+    assert await hours.after(LAST_ANSWER - ANSWERS) == [(AT_THE_BANK, 1)]
+    await hours.answered(FAULT)
+    assert await hours.after(SECOND) == [(AT_THE_BANK, 1)], "it looks each half minute"
+    assert await hours.after(ANSWERS) == [(AT_THE_BANK, 2)], "a rise keeps it"
+    assert await hours.after(LAST_ANSWER - ANSWERS) == [(AT_THE_BANK, 2)]
+    assert await hours.after(ANSWERS) == []
+    assert await hours.after(ANSWERS) == [], "what was counted is no rise"
+    await hours.answered(FAULT)
+    assert await hours.after(ANSWERS) == [(AT_THE_BANK, 3)]
+
+
+async def test_a_new_hour_hides_no_rise(database: Database, clock: ManualClock) -> None:
+    hours = Hours(database, clock)
+    await hours.answered(*[FAULT] * 5)
+    await hours.after(timedelta(0))
+    assert await hours.after(timedelta(hours=1)) == []
+    assert await hours.after(timedelta(minutes=40)) == []  # the hour of the five is no longer looked at
+    await hours.answered(FAULT)
+    assert await hours.after(ANSWERS) == [(AT_THE_BANK, 1)]
+
+
+async def test_another_leader_goes_on_with_what_was_told(database: Database, clock: ManualClock) -> None:
+    hours = Hours(database, clock)
+    await hours.answered(FAULT)
+    await hours.after(timedelta(0))
+    hours.another_leads()
+    assert await hours.after(5 * ANSWERS) == [(AT_THE_BANK, 1)]
+    assert await hours.after(LAST_ANSWER - ANSWERS) == [(AT_THE_BANK, 1)], "it cannot know when the last answer came"
+    assert await hours.after(ANSWERS) == []
+    hours.another_leads()
+    assert await hours.after(ANSWERS) == [], "it is over, and nothing came since"
+    hours.another_leads()
+    await hours.answered(FAULT)
+    assert await hours.after(ANSWERS) == [(AT_THE_BANK, 2)], "nobody led when it came"
 
 
 async def test_a_certificate_is_near_its_end_from_a_set_number_of_days_on() -> None:
