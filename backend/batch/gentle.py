@@ -1,7 +1,7 @@
 """What this process saw of providers under the batch, and how much of its course the batch may send for it.
 
 In: how calls ended (`Noticed`, from the guard), and links that a provider refused for being asked too much. Out: each provider's `Ease`,
-one step a second (`easing.py` decides). What other processes saw is not known here: a provider's minutes are one sender's each.
+one step a second (`easing.py` decides), and which links may leave meanwhile. What other processes saw is not known here: a provider's minutes are one sender's each.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
-from backend.batch.easing import Ease, Options, Seen, eased
+from backend.batch.easing import Ease, Options, Seen, earned, eased
 from backend.providers.contract import ApiType
 from backend.providers.noticing import Noticed
 from backend.providers.outcomes import Weight
+
+_ROUNDED = 1e-9  # that parts of a link are short of it when they are added up
 
 
 @dataclass
@@ -33,6 +35,7 @@ class Gentle:
         self._seconds: dict[str, _Second] = defaultdict(_Second)
         self._eases: dict[str, Ease] = defaultdict(Ease)
         self._stepped: dict[str, float] = {}
+        self._credits: dict[str, float] = {}  # of those that are eased, from one command to the next
 
     def notice(self, noticed: Noticed) -> None:
         """`guard.Notices`: counts the answers of scheduled calls."""
@@ -55,3 +58,17 @@ class Gentle:
             told = Seen(answers=seen.answers, slow=seen.slow, busy=seen.busy, retry_after_s=seen.retry_after_s)
             self._eases[org_code] = eased(self._eases[org_code], told, now=now, options=self._options)
         return self._eases[org_code]
+
+    def allowed(self, org_code: str, wanted: int, *, part: float, second: float, now: float) -> int:
+        """How many of `wanted` links may leave. `part`: of a link, what its course asked for since the last time; `second`: in a second."""
+        ease = self.ease(org_code, now)
+        if ease.share >= 1 and now >= ease.held_until:
+            self._credits.pop(org_code, None)
+            return wanted
+        self._credits[org_code] = earned(self._credits.get(org_code, 0.0), ease, part, second=second, now=now)
+        return 0 if now < ease.held_until else min(wanted, int(self._credits[org_code] + _ROUNDED))
+
+    def sent(self, org_code: str) -> None:
+        """A link has left."""
+        if org_code in self._credits:
+            self._credits[org_code] = max(self._credits[org_code] - 1, 0.0)

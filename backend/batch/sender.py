@@ -20,7 +20,6 @@ import structlog
 
 from backend.batch.calendar import in_korea
 from backend.batch.commands import DueLink, Position, command_id, due_next
-from backend.batch.easing import allowed
 from backend.batch.gentle import Gentle
 from backend.batch.pace import CHUNKS_OF_MINUTE, CHUNKS_OF_SECOND, MINUTE, SECONDS_OF_MINUTE, Grid
 from backend.batch.paging import Paging
@@ -88,8 +87,7 @@ class Sender:
         self._links: deque[DueLink] = deque()
         self._flights: dict[Position, tuple[Position, asyncio.Task[None]]] = {}  # with the position before each, in their order
         self._counts = Counts()
-        self._credit = 0.0  # links that easing still allows in this second
-        self._credited: float | None = None  # when it was given
+        self._eased_to = 0  # the chunk before which all were told to easing
         self._beating: asyncio.Task[None] | None = None
         self._beaten = -1  # the second of the last one
         self._read_out = False  # whether there are no more pages
@@ -174,7 +172,7 @@ class Sender:
     async def _chunk(self, chunk: int, provider: Provider) -> None:
         """One tenth of a second's share."""
         after, share = self._grid.chunk(chunk)
-        links = self._taken(self._allowed(share))
+        links = self._taken(self._allowed(self._eased(chunk, share)))
         self._grid = self._grid.after(len(links), after.course)
         if not links:
             return
@@ -196,7 +194,7 @@ class Sender:
         """What of a share may leave now."""
         if not share or self._held or not self._tools.gate(self._org_code):
             return 0
-        return max(min(share, self._room(), self._eased(share)), 0)
+        return max(min(share, self._room()), 0)
 
     def _room(self) -> int:
         """A slow provider takes half of what others leave free, so there is always room for one more."""
@@ -204,18 +202,12 @@ class Sender:
         others = self._tools.tally.flying - mine
         return max((self._tools.most - others) // 2, 1) - mine
 
-    def _eased(self, share: int) -> int:
-        now = self._tools.clock.monotonic()
-        ease = self._tools.gentle.ease(self._org_code, now)
-        if ease.share >= 1 and now >= ease.held_until:
-            self._credited = None
-            return share
-        if self._credited is None or now - self._credited >= 1:
-            self._credited = now
-            self._credit = min(self._credit, 1.0) + allowed(ease, self._row["size"] / SECONDS_OF_MINUTE, now=now)
-        share = min(share, int(self._credit))
-        self._credit -= share
-        return share
+    def _eased(self, chunk: int, share: int) -> int:
+        """What a provider that shows that it has enough leaves of a share. It is told of all chunks, empty and missed ones, too."""
+        part = self._row["size"] * (chunk + 1 - self._eased_to) / CHUNKS_OF_MINUTE
+        self._eased_to = chunk + 1
+        second = self._row["size"] / SECONDS_OF_MINUTE
+        return self._tools.gentle.allowed(self._org_code, share, part=part, second=second, now=self._tools.clock.monotonic())
 
     def _taken(self, count: int) -> list[DueLink]:
         """So many links, or those that are there: a page that is late is not waited for."""
@@ -235,6 +227,7 @@ class Sender:
         attempt = Attempt(self._run, self._row["week"], row["attempt"], row)
         self._tools.tally.sent += 1
         self._tools.tally.flying += 1
+        self._tools.gentle.sent(self._org_code)
         self._count(sent=1)
         flight = asyncio.create_task(self._fly(attempt, provider))
         self._flights[link.position] = (self._passed, flight)

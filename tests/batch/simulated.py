@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
 
 from backend.batch.calendar import Day, day_of, left_on, rest_of_week
-from backend.batch.easing import Ease, Options, allowed, eased
+from backend.batch.easing import Ease, Options, earned, eased
 from backend.batch.easing import Seen as SecondSeen
 from backend.batch.pace import (
     CHUNKS_OF_MINUTE,
@@ -90,7 +90,7 @@ class _Week:
         self.todo: deque[tuple[int, int]] = deque([(0, place.links)] if place.links else [])  # positions, disjoint
         self.flying: deque[tuple[int, int, int]] = deque()  # (sent at, positions)
         self.deaths = deque(trouble.deaths)
-        self.ease, self.away_until = Ease(), 0
+        self.ease, self.credit, self.away_until = Ease(), 0.0, 0
         self.days = [day_of(on, CLOSURES) for on in rest_of_week(SUNDAY)]
         self.spans = sorted(_spans(place.np_times))
         self.begins = [begins for begins, _ in self.spans]
@@ -176,9 +176,9 @@ class _Week:
 
     def _by_seconds(self, at: int, grid: Grid, limit: Limit) -> None:
         """Chunk by chunk, with a step of easing after each second."""
-        wanted, credit = grid.left / SECONDS_OF_MINUTE, 0.0
+        wanted, credit = grid.left / SECONDS_OF_MINUTE, self.credit
         for second in range(0, CHUNKS_OF_MINUTE, CHUNKS_OF_SECOND):
-            credit = min(credit, 1.0) + allowed(self.ease, wanted, now=(at + second) / 10)
+            credit = earned(max(credit, 0.0), self.ease, wanted, second=wanted, now=(at + second) / 10)
             sent = 0
             for chunk in range(second, second + CHUNKS_OF_SECOND):
                 if self._is_away(at + chunk) or self._is_open(at + chunk) or not grid.left:
@@ -190,6 +190,7 @@ class _Week:
                 grid, sent, credit = after, sent + share, credit - share
                 self._send(at + chunk, share, grid.per_100ms)
             self._ease(at + second, sent, limit)
+        self.credit = credit
 
     def _ease(self, at: int, sent: int, limit: Limit) -> None:
         calls = sent * self.place.calls_per_link / 1_000
