@@ -87,7 +87,9 @@ class BatchEndpoints:
         word = self._said(request, operator, asked.org_code, asked.reason)
         opened = await self.steering.rehearse(word, timedelta(seconds=asked.within_seconds))
         log.info("batch.rehearsed", org_code=word.org_code, within_seconds=asked.within_seconds)
-        providers = [{"org_code": org_code, "ends": iso(ends)} for org_code, ends in opened.ends.items()]
+        providers = [
+            {"org_code": org_code, "ends": iso(ends), "replaced": org_code in opened.replaced} for org_code, ends in opened.ends.items()
+        ]
         return json_answer(to_json({"begins": iso(opened.begins), "providers": providers}), status=202)
 
     async def _word(self, request: Request, operator: Identity) -> Word:

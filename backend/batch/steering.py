@@ -47,6 +47,7 @@ class Opened(Struct, frozen=True):
 
     begins: datetime
     ends: dict[str, datetime]  # by provider: a provider's own window may close before
+    replaced: frozenset[str]  # providers of which another rehearsal was open: it ends with this one's beginning
 
 
 class Steering:
@@ -107,8 +108,8 @@ class Steering:
         begins = self._clock.now() + OPENS_IN
         ends = {provider.org_code: self._closes(provider, begins, within) for provider in self._asked(word)}
         done = {"now": self._clock.now(), "who": word.who, "reason": word.reason, "request_id": word.request_id}
-        await self._database.single(lambda connection: batch_plans.add_windows(connection, ends, begins, done))
-        return Opened(begins, ends)
+        replaced = await self._database.single(lambda connection: batch_plans.add_windows(connection, ends, begins, done))
+        return Opened(begins, ends, replaced)
 
     def _closes(self, provider: Provider, begins: datetime, within: timedelta) -> datetime:
         """An invented institution has no window that binds it; a real one has, whatever line leads to it."""

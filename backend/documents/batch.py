@@ -58,8 +58,13 @@ def batch_schemas() -> dict[str, Schema]:
                 "reason": _WHY,
             },
         ),
-        "BatchRun": obj({"begins": MOMENT, "providers": listed(obj({"org_code": ORG_CODE, "ends": MOMENT}))}),
+        "BatchRun": obj({"begins": MOMENT, "providers": listed(_opened())}),
     }
+
+
+def _opened() -> Schema:
+    replaced = _said(_FLAG, "Whether another rehearsal was open there: it ends when this one begins, and what is left of it is this one's")
+    return obj({"org_code": ORG_CODE, "ends": MOMENT, "replaced": replaced})
 
 
 def _progress() -> Schema:

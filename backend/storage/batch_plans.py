@@ -90,11 +90,14 @@ _ADD_WINDOWS = statement(
     """
     WITH noted AS (
       INSERT INTO operator_actions (at, who, action, org_code, reason, request_id)
-      SELECT :now, :who, 'batch.run', org_code, :reason, :request_id FROM unnest(CAST(:org_codes AS text[])) AS org_code)
-    INSERT INTO batch_windows (org_code, begins, ends, asked_by, asked_at)
-    SELECT given.org_code, :begins, given.ends, :who, :now
-    FROM unnest(CAST(:org_codes AS text[]), CAST(:ends AS timestamptz[])) AS given(org_code, ends)
-    ON CONFLICT (org_code, begins) DO UPDATE SET ends = excluded.ends
+      SELECT :now, :who, 'batch.run', org_code, :reason, :request_id FROM unnest(CAST(:org_codes AS text[])) AS org_code),
+    opened AS (
+      INSERT INTO batch_windows (org_code, begins, ends, asked_by, asked_at)
+      SELECT given.org_code, :begins, given.ends, :who, :now
+      FROM unnest(CAST(:org_codes AS text[]), CAST(:ends AS timestamptz[])) AS given(org_code, ends)
+      ON CONFLICT (org_code, begins) DO UPDATE SET ends = excluded.ends)
+    UPDATE batch_windows SET ends = :begins
+    WHERE org_code = ANY(CAST(:org_codes AS text[])) AND begins < :begins AND ends > :begins RETURNING org_code
     """
 )
 
@@ -154,6 +157,10 @@ async def window_counted(connection: Connection, org_code: str, begins: datetime
     await _COUNTED.run(connection, {"org_code": org_code, "begins": begins, "links": links, "now": now})
 
 
-async def add_windows(connection: Connection, ends: dict[str, datetime], begins: datetime, done: Values) -> None:
-    """Opens a window from `begins` for each provider, and notes who did. `done`: now, who, reason, request_id."""
-    await _ADD_WINDOWS.run(connection, {**done, "begins": begins, "org_codes": list(ends), "ends": list(ends.values())})
+async def add_windows(connection: Connection, ends: dict[str, datetime], begins: datetime, done: Values) -> frozenset[str]:
+    """Opens a window from `begins` for each provider, and notes who did; returns where one that was open ends with it.
+
+    `done`: now, who, reason, request_id.
+    """
+    values = {**done, "begins": begins, "org_codes": list(ends), "ends": list(ends.values())}
+    return frozenset(await _ADD_WINDOWS.column(connection, values))

@@ -175,12 +175,27 @@ async def test_a_rehearsal_opens_at_once_at_the_sandboxs_institutions(database: 
     assert answer.status_code == 202
     assert answer.json() == {
         "begins": iso(begins),
-        "providers": [{"org_code": code, "ends": iso(begins + 5 * MINUTE)} for code in (BANK, CARD)],
+        "providers": [{"org_code": code, "ends": iso(begins + 5 * MINUTE), "replaced": False} for code in (BANK, CARD)],
     }
     assert [tuple(row) for row in await ran(database, "SELECT org_code, begins, ends FROM batch_windows ORDER BY org_code")] == [
         (code, begins, begins + 5 * MINUTE) for code in (BANK, CARD)
     ]
     assert [action[1:3] for action in await house.actions()] == [("batch.run", BANK), ("batch.run", CARD)]
+
+
+async def test_a_second_rehearsal_takes_the_place_of_the_first_and_says_so(database: Database) -> None:
+    """Also when it is shorter: the first does not go on behind it."""
+    house = House(database, provider(**HOME), provider(CARD, **HOME), now=ONE)
+    await house.post("run", {"within_seconds": 3600, "org_code": BANK})
+    house.clock.move(MINUTE)
+    again = await house.post("run", {"within_seconds": 60})
+    assert {each["org_code"]: each["replaced"] for each in again.json()["providers"]} == {BANK: True, CARD: False}
+    begins = house.clock.now() + OPENS_IN
+    windows = await ran(database, "SELECT begins, ends FROM batch_windows WHERE org_code = $1 ORDER BY begins", BANK)
+    assert [tuple(row) for row in windows] == [(ONE + OPENS_IN, begins), (begins, begins + MINUTE)]
+    house.clock.move(2 * MINUTE)
+    later = await house.post("run", {})
+    assert not any(each["replaced"] for each in later.json()["providers"]), "that was over"
 
 
 @pytest.mark.parametrize("line", [{}, LEASED])
@@ -195,7 +210,7 @@ async def test_a_rehearsal_at_a_real_provider_stays_within_its_window(database: 
     assert await house.actions() == []
     house.clock.move(timedelta(hours=5, minutes=58))  # its finish line is a minute before seven
     answer = await house.post("run", {"org_code": BANK, "within_seconds": 3600})
-    assert answer.json()["providers"] == [{"org_code": BANK, "ends": iso(ONE + timedelta(hours=5, minutes=59))}]
+    assert answer.json()["providers"] == [{"org_code": BANK, "ends": iso(ONE + timedelta(hours=5, minutes=59)), "replaced": False}]
     house.clock.move(2 * SECOND)
     assert (await house.post("run", {"org_code": BANK})).status_code == 202
     house.clock.move(58 * SECOND)
