@@ -1,10 +1,12 @@
 """How the weekly batch looks in a terminal. RULE: pure.
 
-In: what the API answers, and the moment. Out: a table with a bar for each provider that has links, those that are at work first.
+In: what the API answers, and the moment. Out: a table with a bar for each provider that has links, those that are at work first; lines
+about a rehearsal. Clock times are Korea's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Set
 from datetime import datetime, timedelta
 
 from msgspec import Struct
@@ -16,6 +18,7 @@ from rich.text import Text
 from backend.clock import KST
 
 _BAR = 24  # letters
+_COUNTED = ("refreshed", "failed", "unknown", "due")
 BEHIND = 1.0  # seconds of lag from which on it is worth a look
 
 
@@ -35,6 +38,7 @@ class Progress(Struct, frozen=True, kw_only=True):
     lag_seconds: float
     paused: bool = False
     rehearsal: bool = False
+    rehearsal_links: int = 0
 
     @property
     def links(self) -> int:
@@ -54,8 +58,11 @@ def batch_table(batch: Batch, now: datetime, *, trouble: str = "") -> Table:
     """Providers with links; `trouble`: why what is shown may be old."""
     title = Text(f"Week of Sunday {batch.week}" + (": all of it is held" if batch.paused else ""), "bold red" if batch.paused else "bold")
     table = Table(box=box.SIMPLE, title=title, caption=Text(trouble, "red") if trouble else None)
-    for name in ("institution", "code", "", "due", "done", "failed", "skipped", "unknown", "today", "a minute", "behind", "finish"):
+    rehearsed = any(each.rehearsal for each in batch.providers)
+    for name in ("institution", "code", "", "due", "done", "failed", "skipped", "unknown", "today", "a minute", "behind", "finish (KST)"):
         table.add_column(name, justify="left" if name in {"institution", "code", ""} else "right", no_wrap=True)
+    if rehearsed:
+        table.add_column("rehearsal", justify="right", no_wrap=True)
     for one in sorted((each for each in batch.providers if each.links), key=lambda each: (not each.pace_per_minute, not each.due)):
         table.add_row(
             Text(one.name),
@@ -69,19 +76,47 @@ def batch_table(batch: Batch, now: datetime, *, trouble: str = "") -> Table:
             f"{one.pace_per_minute:,}" if one.pace_per_minute else "",
             Text(f"{one.lag_seconds:.0f} s", "yellow") if one.lag_seconds >= BEHIND else "",
             _finish(one, now),
+            *([f"{one.rehearsal_links:,}" if one.rehearsal else ""] if rehearsed else []),
         )
     if not table.row_count:
         table.add_row(Text("nothing is due", "dim"))
     return table
 
 
-def said(before: Batch, after: Batch, org_codes: frozenset[str], took: timedelta) -> str:
-    """What came of a rehearsal, in one line."""
-    now = [one for one in after.providers if one.org_code in org_codes]
-    was = [one for one in before.providers if one.org_code in org_codes]
-    done = sum(one.done for one in now) - sum(one.done for one in was)
-    rest = ", ".join(f"{sum(getattr(one, name) for one in now):,} {name}" for name in ("failed", "unknown", "due"))
-    return f"{done:,} links refreshed in {took.total_seconds():.0f} s; {rest}"
+def beginning(before: Batch, begins: datetime, ends: Mapping[str, datetime], replaced: int) -> str:
+    """What a rehearsal has before it, in one line. `ends`: by provider. `replaced`: providers at which another one was open."""
+    due = sum(one.due for one in before.providers if one.org_code in ends)
+    whom = next(iter(ends)) if len(ends) == 1 else f"{len(ends)} providers"
+    line = f"rehearsal at {whom}, {due:,} links due, from {_clock(begins)} to {_clock(max(ends.values()))} KST"
+    return line + (f"; it takes the place of one that was open at {replaced} of them" if replaced else "")
+
+
+def holding(held: Set[str], now_held: Set[str]) -> list[str]:
+    """Lines about providers that came to be held, and about those that are not any more."""
+    changes = (now_held - held, "held; `moa batch resume` lets it go on"), (held - now_held, "goes on")
+    return [f"{org_code}: {words}" for org_codes, words in changes for org_code in sorted(org_codes)]
+
+
+def said(before: Batch, after: Batch, org_codes: Set[str], took: timedelta) -> list[str]:
+    """What came of a rehearsal: a line for each provider with links, and one for all."""
+    was = {one.org_code: one for one in before.providers}
+    each = [_came(one, was.get(one.org_code)) for one in after.providers if one.org_code in org_codes]
+    lines = [f"{code} {name}: {_counts(counts)}" for code, name, counts in each if any(counts.values())]
+    total = {name: sum(counts[name] for _, _, counts in each) for name in _COUNTED}
+    return [*lines, f"{_counts(total)}; {took.total_seconds():.0f} s"]
+
+
+def _came(one: Progress, was: Progress | None) -> tuple[str, str, dict[str, int]]:
+    done = one.done - (was.done if was else 0)
+    return one.org_code, one.name, dict(zip(_COUNTED, (done, one.failed, one.unknown, one.due), strict=True))
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{counts[name]:,} {name}" for name in _COUNTED)
+
+
+def _clock(moment: datetime) -> str:
+    return f"{moment.astimezone(KST):%H:%M:%S}"
 
 
 def _finish(one: Progress, now: datetime) -> Text:

@@ -1,7 +1,8 @@
 """`moa batch`: how the weekly batch goes, held and let go on, and rehearsed.
 
-In: the running system's API, as an operator. Out: a table, live in a terminal; one plain line for what was said. A rehearsal is followed
-to its end; `StillDue` when its time was too short.
+In: the running system's API, as an operator. Out: a table, live in a terminal; one plain line for what was said. A rehearsal is followed to
+its end, also in a pipe: a line when it begins, when a provider is held, and for each provider at the end. `StillDue` when its time was too
+short.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from msgspec import Struct
 from rich.live import Live
 
 from backend.cli import calling
-from backend.cli.batch_board import Batch, batch_table, said
+from backend.cli.batch_board import Batch, batch_table, beginning, holding, said
 from backend.cli.following import Api
 from backend.cli.listing import console
 from backend.cli.operating import EVERY, run
@@ -49,6 +50,7 @@ class Closes(Struct, frozen=True):
 
     org_code: str
     ends: datetime
+    replaced: bool = False
 
 
 class Opened(Struct, frozen=True):
@@ -81,9 +83,11 @@ def rehearse(data: Path | None, url: str | None, org_code: str | None, within: s
     async def follow(api: Api) -> None:
         before = await _batch(api)
         opened = await calling.ask(api, Opened, "POST", "/ops/batch/run", json=asked)
+        ends = {one.org_code: one.ends for one in opened.providers}
+        whom = ends.keys()
+        _tell(beginning(before, opened.begins, ends, sum(one.replaced for one in opened.providers)))
         after = await _followed(api, opened)
-        whom = frozenset(one.org_code for one in opened.providers)
-        print(said(before, after, whom, max(SystemClock().now() - opened.begins, timedelta())))
+        _tell(*said(before, after, whom, max(SystemClock().now() - opened.begins, timedelta())))
         left = sum(one.due for one in after.providers if one.org_code in whom)
         if left:
             raise StillDue(f"{left:,} links are still due; `moa batch` shows where, the next window goes on with them")
@@ -97,6 +101,12 @@ def span(text: str) -> int:
     if found is None:
         raise typer.BadParameter("90s, 3m or 1h", param_hint="--within")
     return int(found[1]) * _SECONDS[found[2]]
+
+
+def _tell(*lines: str) -> None:
+    """At once, also into a pipe."""
+    for line in lines:
+        print(line, flush=True)
 
 
 def _named(org_code: str | None) -> dict[str, Any]:
@@ -133,13 +143,15 @@ async def _again(api: Api, batch: Batch, show: Callable[[Any], None]) -> Batch:
 async def _followed(api: Api, opened: Opened) -> Batch:
     """To the end of the last window, or until nothing is left to do."""
     whom, ends = {one.org_code for one in opened.providers}, max(one.ends for one in opened.providers) + AFTER
-    batch, quiet, seen = await _batch(api), 0, None
+    batch, quiet, seen, held = await _batch(api), 0, None, frozenset[str]()
     to = console()
     with Live(console=to, auto_refresh=False) if to.is_terminal else nullcontext() as live:
         while SystemClock().now() < ends and quiet < QUIET:
             await asyncio.sleep(EVERY)
             batch = await _again(api, batch, lambda shown: live.update(shown, refresh=True) if live else None)
             these = [one for one in batch.providers if one.org_code in whom]
+            before, held = held, frozenset(one.org_code for one in these if one.paused)
+            _tell(*holding(before, held))
             idle = SystemClock().now() > opened.begins and not any(one.due for one in these)
             quiet = quiet + 1 if idle and these == seen else 0
             seen = these

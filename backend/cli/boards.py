@@ -61,8 +61,8 @@ def breakers_table(rows: Iterable[Row], now: datetime, *, trouble: str = "") -> 
 
 
 def history_table(actions: Sequence[tuple[str, ...]]) -> Table:
-    """When, who, what, where, why."""
-    table = Table("when", "who", "action", "institution", "reason", box=box.SIMPLE)
+    """When in Korea, who, what, where, why."""
+    table = Table("when (KST)", "who", "action", "institution", "reason", box=box.SIMPLE)
     for action in actions:
         table.add_row(*(Text(cell) for cell in action))
     return table

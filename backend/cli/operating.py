@@ -10,6 +10,7 @@ import asyncio
 import getpass
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,7 +25,7 @@ from backend.cli.following import Api
 from backend.cli.listing import console
 from backend.cli.running import settings_of
 from backend.cli.tokens import development_token
-from backend.clock import SystemClock
+from backend.clock import KST, SystemClock
 from backend.errors import MoaError
 from backend.settings import Settings
 
@@ -48,7 +49,7 @@ class Done(Struct, frozen=True):
 
 
 class Action(Struct, frozen=True):
-    at: str
+    at: datetime
     who: str
     action: str
     org_code: str
@@ -56,7 +57,7 @@ class Action(Struct, frozen=True):
 
 
 class Decision(Struct, frozen=True):
-    at: str
+    at: datetime
     org_code: str
     scope: str
     state: str
@@ -69,10 +70,11 @@ class History(Struct, frozen=True):
     decisions: tuple[Decision, ...]
 
     def lines(self, most: int) -> Sequence[tuple[str, ...]]:
-        """Both in one order, the newest first: when, who, what, where, why."""
+        """Both in one order, the newest first: when in Korea, who, what, where, why."""
         done = [(each.at, each.who, each.action, each.org_code, each.reason) for each in self.actions]
         decided = [(each.at, DECIDER, each.state, f"{each.org_code} {each.scope}", each.reason) for each in self.decisions]
-        return sorted(done + decided, key=lambda line: line[0], reverse=True)[:most]
+        newest = sorted(done + decided, key=lambda line: line[0], reverse=True)[:most]
+        return [(f"{at.astimezone(KST):%Y-%m-%d %H:%M:%S}", *rest) for at, *rest in newest]
 
 
 def show_breakers(data: Path | None, url: str | None) -> None:

@@ -12,12 +12,13 @@ import pytest
 from rich.console import Console
 from typer import BadParameter
 
-from backend.cli.batch_board import Batch, Progress, batch_table, said
+from backend.cli.batch_board import Batch, Progress, batch_table, beginning, holding, said
 from backend.cli.batching import span
 from tests.running import Running
 
 NOW = datetime(2026, 11, 22, 1, 2, 3, tzinfo=UTC)  # Sunday, 10:02 in Korea
 BANK, SEEDED = "A1MOABK003", "A1MOABK001"
+FIELDS = Progress.__struct_fields__
 
 
 @pytest.fixture
@@ -97,11 +98,36 @@ def test_finishes_on_other_days_have_a_name_and_what_is_held_has_none() -> None:
     assert "all of it is held" in shown(paused=True)
 
 
-def test_what_came_of_a_rehearsal_is_a_line() -> None:
+def test_what_came_of_a_rehearsal_is_a_line_for_each_provider_and_one_for_all() -> None:
     before, after = progress(), progress(due=0, done=1_090, failed=2, unknown=1)
     elsewhere = Progress(**{name: getattr(after, name) for name in after.__struct_fields__} | {"org_code": "B1MOACD001"})
     told = said(Batch("w", False, (before,)), Batch("w", False, (after, elsewhere)), frozenset({BANK}), timedelta(seconds=124))
-    assert told == "1,060 links refreshed in 124 s; 2 failed, 1 unknown, 0 due"
+    assert told == [
+        f"{BANK} [Bank]: 1,060 refreshed, 2 failed, 1 unknown, 0 due",
+        "1,060 refreshed, 2 failed, 1 unknown, 0 due; 124 s",
+    ]
+
+
+def test_a_rehearsal_begins_with_a_line_in_koreas_time() -> None:
+    batch = Batch("w", False, (progress(), Progress(**{name: getattr(progress(), name) for name in FIELDS} | {"org_code": SEEDED})))
+    one = beginning(batch, NOW, {BANK: NOW + timedelta(minutes=3)}, 0)
+    assert one == f"rehearsal at {BANK}, 60 links due, from 10:02:03 to 10:05:03 KST"
+    both = beginning(batch, NOW, {BANK: NOW + timedelta(minutes=3), SEEDED: NOW + timedelta(minutes=2)}, 1)
+    assert both.startswith(
+        "rehearsal at 2 providers, 120 links due, from 10:02:03 to 10:05:03 KST; it takes the place of one that was open at 1"
+    )
+
+
+def test_what_comes_to_be_held_is_said_once_and_so_is_its_end() -> None:
+    assert holding(frozenset(), {SEEDED, BANK}) == [f"{code}: held; `moa batch resume` lets it go on" for code in (SEEDED, BANK)]
+    assert holding({BANK}, {BANK}) == []
+    assert holding({BANK}, frozenset()) == [f"{BANK}: goes on"]
+
+
+def test_a_rehearsal_has_a_column_of_its_own() -> None:
+    assert "rehearsal" not in shown(progress())
+    board = shown(progress(rehearsal=True, rehearsal_links=4_321))
+    assert all(each in board for each in ("rehearsal", "4,321", "1,234", "finish (KST)"))
 
 
 @pytest.mark.system
@@ -111,7 +137,10 @@ def test_a_rehearsal_refreshes_all_that_is_due_and_is_followed_to_its_end(ops, m
     assert moa("seed", "--links", "60", "--providers", "1", "--data", str(running.data)).code == 0
     told = ops("run", "--provider", SEEDED, "--within", "65s")
     assert (told.code, told.err) == (0, "")
-    assert re.fullmatch(r"60 links refreshed in \d+ s; 0 failed, 0 unknown, 0 due\n", told.out)
+    first, one, all_ = told.out.splitlines()
+    assert re.fullmatch(rf"rehearsal at {SEEDED}, \d+ links due, from [\d:]+ to [\d:]+ KST", first)
+    assert one.startswith(SEEDED)
+    assert re.fullmatch(r"60 refreshed, 0 failed, 0 unknown, 0 due; \d+ s", all_)
     calls = httpx.get(f"{running.settings.sandbox_url}/sandbox/calls", params={"org_code": SEEDED}).json()["calls"]
     scheduled = {call["user"] for call in calls if call.get("api_type") == "scheduled"}
     assert len(scheduled) == 60
