@@ -1,8 +1,8 @@
 """How gently a provider is asked that shows that it has enough. RULE: one step, from what was seen to what is asked next.
 
 In: the ends of a second's scheduled calls. Out: a pace between a floor and what is planned. Additive increase, multiplicative decrease:
-less at once and by a share when answers are slow or say 429, more again a little at a time: by answers, and far more slowly by time in which
-nobody was asked. What is not sent now, the rest of the window carries.
+less at once and by a share when answers are slow or say 429, more again a little at a time: by answers, and far more slowly by time in
+which nobody was asked. What is not sent now, the rest of the window carries.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What this process saw of providers under the batch, and how much of its course the batch may send for it.
 
 In: how calls ended (`Noticed`, from the guard), and links that a provider refused for being asked too much. Out: each provider's `Ease`,
-one step a second (`easing.py` decides), and which links may leave meanwhile. What other processes saw is not known here: a provider's minutes are one sender's each.
+one step a second (`easing.py` decides), and how many links may leave meanwhile. What other processes saw is not known here: a provider's
+minutes are one sender's each.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -109,7 +110,7 @@ def test_a_small_provider_that_once_had_enough_is_asked_again_soon_and_in_the_en
 def test_a_small_provider_that_always_has_enough_is_asked_now_and_then_and_by_less_than_its_course(size: int) -> None:
     seen = list(small(size, 120, busy=True))[10:]
     sent = [minute for minute, _, links in seen for _ in range(links)]
-    assert max(later - one for one, later in zip(sent, sent[1:], strict=False)) <= 10
+    assert max(later - one for one, later in pairwise(sent)) <= 10
     assert len(sent) <= 0.5 * size * len(seen)
 
 
