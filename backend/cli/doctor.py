@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +26,7 @@ from backend.cli.mistakes import as_line
 from backend.cli.preflight import check_disk, check_platform, check_python
 from backend.cli.running import settings_of
 from backend.clock import SystemClock
+from backend.engines import LeftRunning, left_running
 from backend.engines.account import abandoned_homes
 from backend.errors import MoaError
 from backend.identity import MIN_SECRET_BYTES
@@ -98,7 +99,21 @@ async def _folder(settings: Settings) -> str:
     if secrets.exists() and stat.S_IMODE(secrets.stat().st_mode) & 0o077:
         raise Wrong(f"others may read {secrets}: chmod 600 {secrets}")
     check_disk(folder)
-    return f"{folder}: " + ("`moa up` runs" if runs(folder) else "`moa up` does not run")
+    if runs(folder):
+        return f"{folder}: `moa up` runs"
+    left = left_running(folder)
+    if left:
+        raise Wrong(_left(folder, left))
+    return f"{folder}: `moa up` does not run"
+
+
+def _left(folder: Path, left: Sequence[LeftRunning]) -> str:
+    who = " and ".join(f"{one.name} (process {one.pid})" for one in left)
+    how = "; ".join(f"kill -{one.politely.name.removeprefix('SIG')} {one.pid}" for one in left)
+    return (
+        f"{folder}: `moa up` was killed and left {who} running. The next `moa up` there takes over what runs, and ends it when it ends; "
+        f"to end it now: {how}"
+    )
 
 
 async def _secrets(settings: Settings) -> str:
@@ -154,7 +169,9 @@ async def _leftovers(_settings: Settings) -> str:
     left = await asyncio.to_thread(abandoned_homes) if os.geteuid() == 0 else []
     if not left:
         return "no cluster without its data folder"
-    return "; ".join(f"{home} was made for {data}, which does not point to it any more; remove it to win room" for home, data in left)
+    home, data = left[0]
+    others = f", like {len(left) - 1} more there (`belongs-to` names each one's)" if len(left) > 1 else ""
+    return f"{home} was made for {data}, which does not point to it any more{others}; remove what you do not want back, to win room"
 
 
 def _known(url: SecretStr | None, variable: str) -> str:

@@ -82,7 +82,7 @@ class Engine:
     def _signal(self, number: signal.Signals) -> None:
         if self._child is not None:
             self._child.send_signal(number)  # no other process can have its pid before we reap it
-        elif _recorded(self._launch.lock) == self.pid:
+        elif recorded(self._launch.lock) == self.pid:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
@@ -125,7 +125,7 @@ def started(pid: int) -> str | None:
 
 
 def _adopt(launch: Launch) -> Engine:
-    pid = _recorded(launch.lock)
+    pid = recorded(launch.lock)
     _wait(lambda: _over(launch.lock) or (pid is not None and launch.ready(pid)), launch.adopt_seconds)
     if _over(launch.lock):  # it was on its way out
         return start(launch)
@@ -159,7 +159,7 @@ def _record(lock: Path) -> Path:
     return lock.with_suffix(".json")
 
 
-def _recorded(lock: Path) -> int | None:
+def recorded(lock: Path) -> int | None:
     """The pid on record, if that very process still lives."""
     try:
         record = json.loads(_record(lock).read_text(encoding="utf-8"))

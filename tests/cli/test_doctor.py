@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import importlib
+import json
+import os
 from pathlib import Path
 
 import pytest
 
 from backend.cli.datafolder import DataFolder
+from backend.engines.process import started
 from backend.settings import SECRETS_FILE
 
 
@@ -75,3 +79,30 @@ def test_a_setting_that_does_not_fit_is_a_finding(moa, running: Path, monkeypatc
     said = moa("doctor", "--data", str(running))
     assert said.code == 1
     assert "MOA_PORT" in said.out
+
+
+def test_engines_that_a_killed_moa_up_left_are_found_with_how_to_end_them(moa, running: Path) -> None:
+    """This process stands for a server: it is on record, and lives."""
+    record = {"pid": os.getpid(), "started": started(os.getpid())}
+    (running / "run").mkdir(exist_ok=True)
+    (running / "run" / "postgres.json").write_text(json.dumps(record), "utf-8")
+    said = moa("doctor", "--data", str(running))
+    words = " ".join(said.out.split())
+    assert said.code == 1
+    assert f"PostgreSQL (process {os.getpid()}) running" in words
+    assert "The next `moa up` there takes over what runs" in words
+    assert f"kill -INT {os.getpid()}" in words
+    assert "Valkey (process" not in words
+
+    (running / "run" / "postgres.json").write_text(json.dumps({**record, "started": "another boot"}), "utf-8")
+    assert moa("doctor", "--data", str(running)).code == 0, "another process has its number now"
+
+
+def test_folders_of_old_clusters_are_counted_and_one_is_named(moa, running: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    homes = [(Path(f"/var/lib/moa/{number:016x}"), f"/old/{number}") for number in range(40)]
+    monkeypatch.setattr(importlib.import_module("backend.cli.doctor"), "abandoned_homes", lambda: homes)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    words = " ".join(moa("doctor", "--data", str(running)).out.split())
+    assert "was made for /old/0, which" in words
+    assert "like 39 more there" in words
+    assert "/old/1," not in words
