@@ -19,7 +19,6 @@ from typer.exceptions import TyperException
 app = typer.Typer(
     name="moa",
     help="Connects all financial institutions of a person at once.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -51,6 +50,15 @@ def main() -> None:
             raise
         print(line, file=sys.stderr)
         sys.exit(1)
+
+
+def _help(context: typer.Context) -> None:
+    """Who names no command sees what there is; that is no mistake."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+app.callback(invoke_without_command=True)(_help)
 
 
 @app.command()
@@ -372,13 +380,11 @@ def _resume(provider: Provider = None, reason: BecauseOf = "", url: Url = None, 
     hold(data, url, "resume", provider, reason)
 
 
-vault_keys = typer.Typer(help="Keys of the vault.", no_args_is_help=True)
+vault_keys = typer.Typer(help="Keys of the vault.")
 app.add_typer(vault_keys, name="keys")
 
 
-@vault_keys.callback()
-def _keys() -> None:
-    """Keys of the vault."""
+vault_keys.callback(invoke_without_command=True)(_help)
 
 
 @vault_keys.command()

@@ -20,8 +20,7 @@ def as_line(exc: BaseException) -> str | None:
 
     match exc:
         case TyperException():
-            said = exc.format_message()
-            return said if said.startswith("Usage:") else f"moa: {said.rstrip('.')}; `moa --help` lists what there is"
+            return f"moa: {exc.format_message().rstrip('.')}; `moa --help` lists what there is"
         case EngineUnavailable():
             return f"moa: {exc.engine} does not answer; is `moa up` running? `moa doctor` says more"
         case Refused():

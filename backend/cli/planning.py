@@ -6,6 +6,8 @@ everything can be done, after what can has been shown.
 
 from __future__ import annotations
 
+import errno
+import os
 from datetime import date, datetime
 from pathlib import Path
 
@@ -46,6 +48,8 @@ def show_plan(
         closures = closures_of(range(sunday.year - 1, sunday.year + 2)).but(overrides(said))
     except ValueError as exc:
         raise BadParameter(str(exc), param_hint="--day") from None
+    if out is not None:
+        _check_place(out)
     came = read_visitors(visitors, sunday) if visitors is not None else Visitors()
     providers = directory_of(settings_of(data)).providers
     week_of_all = rehearse(providers, users=users, week=on, closures=closures, visitors=came, assumed=Assumed())
@@ -54,6 +58,17 @@ def show_plan(
         out.write_text(drawing(week_of_all), "utf-8")
         console().print(f"picture: {out}", highlight=False, soft_wrap=True)
     _alarm(week_of_all.plans)
+
+
+def _check_place(out: Path) -> None:
+    """Before anything is shown. Raises `OSError` where no picture can be written."""
+    folder = out.absolute().parent
+    if not folder.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "No such folder", str(folder))
+    if out.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "A folder has this name", str(out))
+    if not os.access(out if out.exists() else folder, os.W_OK):
+        raise PermissionError(errno.EACCES, "Not writable", str(out))
 
 
 def drawing(rehearsal: Rehearsal) -> str:

@@ -87,13 +87,19 @@ def test_an_operators_word_makes_a_payday_another_day(moa, data: Path) -> None:
         (["--uv", "nowhere.csv"], 1, "moa: No such file"),
         (["--users", "-1"], 2, "moa: "),
         (["--users", "many"], 2, "moa: "),
-        (["--out", "no/such/folder/plan.svg"], 1, "moa: No such file"),
     ],
 )
 def test_mistakes_are_one_line(moa, data: Path, arguments: list[str], code: int, line: str) -> None:
     said = plan(moa, data, *arguments)
     assert (said.code, said.err[: len(line)]) == (code, line)
     assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("out", "line"), [("no/such/folder/plan.svg", "moa: No such folder: /"), (".", "moa: A folder has this name: .")])
+def test_a_place_where_no_picture_can_be_is_said_before_anything_is_shown(moa, data: Path, out: str, line: str) -> None:
+    said = plan(moa, data, "--out", out)
+    assert (said.code, said.out, said.err.count("\n")) == (1, "", 1)
+    assert said.err.startswith(line)
 
 
 def test_past_visitors_are_forecast_from_and_those_of_the_week_are_taken_as_they_are(moa, data: Path, tmp_path: Path) -> None:
