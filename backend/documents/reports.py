@@ -55,7 +55,8 @@ def _traffic(before: Schema, marked: Schema, cause: Schema) -> dict[str, Schema]
     asked = {
         "by_user": ref("TrafficFigure"),
         "scheduled": ref("TrafficFigure"),
-        "sums": {**ref("Sums"), "description": "Of the day by now, the hour that runs included"},
+        "sums": {**ref("Sums"), "description": "Of the day by now, the hour that runs included, users' calls and scheduled ones"},
+        "probes": {**_COUNT, "description": "Calls of the day by now that only looked whether it answers; they are in no other figure"},
     }
     provider = obj({"org_code": ORG_CODE, "name": TEXT, "industry": _INDUSTRY, **before, **asked}, marked)
     return {
@@ -84,6 +85,10 @@ def _statistics() -> dict[str, Schema]:
             "industry": _INDUSTRY,
             "by_user": ref("Sums"),
             "scheduled": ref("Sums"),
+            "probes": {
+                **ref("Sums"),
+                "description": "Calls that only looked whether it answers; in no other figure, and not for the portal",
+            },
             "failures_by_reason": listed(obj({"reason": TEXT, "scheduled": _SCHEDULED, "calls": _COUNT})),
             "consents": obj({"new": _COUNT, "revoked": _COUNT, "held": {**_COUNT, "description": "When the week ended"}}),
             "apis": listed({"allOf": [api, ref("Sums")]}),

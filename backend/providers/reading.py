@@ -22,6 +22,7 @@ from backend.providers.calls import READ_ACCEPTED, Call, Scope
 from backend.providers.contract import NEVER_READ, ApiType, CollectedAsset, CollectedBalance, Provider, Timestamps
 from backend.providers.outcomes import RspCode
 from backend.providers.payloads import Page, decode
+from backend.providers.traffic import PROBES
 
 PAGE_LIMIT = 500
 MONTHS_BACK = 2  # and the present one: three, the most that a scheduled call may ask for (standard, section 7)
@@ -104,7 +105,7 @@ def apis_call(provider: Provider, client_id: str, scope: Scope) -> Call[None]:
     `scope`: of the circuit that it is asked for.
     """
     return Call(
-        api_code="CM01",
+        api_code=PROBES,
         scope=scope,
         method="GET",
         path=f"/{provider.industry}/apis",

@@ -19,6 +19,8 @@ KST_MS = 9 * HOUR_MS  # Korea is ahead of UTC by whole hours, so an hour begins 
 # Upper ends of the histogram's steps in ms, the end included; what took longer is counted in one step more.
 BOUNDS_MS = (5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000)
 
+PROBES = "CM01"  # which APIs there are: only probes of circuits ask that, by nobody's wish and for nobody
+
 MOST_ROLLUPS = 10_000  # that wait to be told: a hundred institutions with twenty APIs make 4,000 an hour
 MOST_USERS = 100_000  # in all roll-ups that wait to be told; one who called three APIs counts three times
 

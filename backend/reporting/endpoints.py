@@ -6,7 +6,8 @@ it needs an entry in the operators' log. A day is one in Korea; a week is named 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
@@ -19,12 +20,13 @@ from backend.clock import Clock, iso
 from backend.events import Industry, to_json
 from backend.identity import Identity, TokenVerifier, identify
 from backend.providers.directory import Directory
+from backend.providers.traffic import PROBES
 from backend.reporting.alarms import Alerts
 from backend.reporting.comparing import Comparing, industries_of, names_of
 from backend.reporting.comparison import Category, Cause, Compared, Figure, Mark, OfOne, hours_of
 from backend.reporting.figures import NOTHING, Sums, day_of, grouped
 from backend.reporting.morning_text import Language, morning_text
-from backend.reporting.reading import Traffic
+from backend.reporting.reading import OfApi, Traffic
 from backend.reporting.statistics import DAYS, figures, portal, report, sunday_of
 from backend.reporting.weeks import Weeks
 from backend.storage.alerts import Alert
@@ -64,7 +66,8 @@ class ReportEndpoints:
             raise malformed("date", "that day has not begun in Korea")
         until = hours_of(day, now)
         compared = await self.comparing.compared(day, until)
-        sums = grouped(await self.traffic.by_provider(day), lambda each: each.org_code, lambda each: each.sums)
+        called = await self.traffic.by_api(day)
+        sums, probes = (_by_provider(called, probes=probes) for probes in (False, True))
         losses = await self.traffic.losses()
         names, industries = names_of(self.directory()), industries_of(self.directory())
         so_far = grouped(sums.items(), lambda each: industries.get(each[0]), lambda each: each[1])
@@ -75,7 +78,10 @@ class ReportEndpoints:
             "history": compared.history,
             **({"history_since": iso(compared.known_since)} if compared.known_since else {}),
             "categories": [_category(each, so_far.get(each.industry, NOTHING), names) for each in compared.categories],
-            "providers": [_provider(each, sums.get(each.org_code, NOTHING), names) for each in _everybody(compared, sums, industries)],
+            "providers": [
+                _provider(each, sums.get(each.org_code, NOTHING), probes.get(each.org_code, NOTHING), names)
+                for each in _everybody(compared, sums.keys() | probes.keys(), industries)
+            ],
             "text": {language.value: morning_text(compared, names, language) for language in Language},
             "losses": {"reports": losses.reports, "calls": losses.calls},
         }
@@ -136,10 +142,15 @@ def _day(request: Request, name: str) -> date | None:
     return found
 
 
-def _everybody(compared: Compared, sums: Mapping[str, Sums], industries: Mapping[str, Industry]) -> list[OfOne]:
-    """Who was called in the hours that are compared, on either day, or only in the one that runs."""
+def _by_provider(called: Iterable[OfApi], *, probes: bool) -> dict[str, Sums]:
+    """Of probes alone, or of all else."""
+    return grouped((each for each in called if (each.api_code == PROBES) is probes), lambda each: each.org_code, lambda each: each.sums)
+
+
+def _everybody(compared: Compared, called: AbstractSet[str], industries: Mapping[str, Industry]) -> list[OfOne]:
+    """Who was called in the hours that are compared, on either day, or only in the one that runs, or by probes alone."""
     nothing = Figure(0, 0)
-    late = sums.keys() - {each.org_code for each in compared.providers}
+    late = called - {each.org_code for each in compared.providers}
     more = [OfOne(org_code=code, industry=industries.get(code), by_user=nothing, scheduled=nothing, mark=None) for code in late]
     return sorted([*compared.providers, *more], key=lambda each: each.org_code)
 
@@ -149,7 +160,7 @@ def _category(category: Category, so_far: Sums, names: Mapping[str, str]) -> dic
     return {"industry": category.industry, **_figure(category.figure, category.mark), "so_far": so_far.calls, **cause}
 
 
-def _provider(each: OfOne, sums: Sums, names: Mapping[str, str]) -> dict[str, Any]:
+def _provider(each: OfOne, sums: Sums, probes: Sums, names: Mapping[str, str]) -> dict[str, Any]:
     return {
         "org_code": each.org_code,
         "name": names.get(each.org_code, each.org_code),
@@ -158,6 +169,7 @@ def _provider(each: OfOne, sums: Sums, names: Mapping[str, str]) -> dict[str, An
         "by_user": _figure(each.by_user),
         "scheduled": _figure(each.scheduled),
         "sums": figures(sums),
+        "probes": probes.calls,
     }
 
 

@@ -1,7 +1,8 @@
 """Questions to the sums: who was called how often, how it ended and how long it took; and the same a week before.
 
 In: a day in Korea, perhaps only up to a moment of it. Out: values with exact sums, whose figures are properties. Sums are kept by the
-hour, so "up to a moment" means the hours that began before it. No row: nobody called, or the day was before the sums began.
+hour, so "up to a moment" means the hours that began before it. No row: nobody called, or the day was before the sums began. Probes of
+circuits are nobody's calls: only `by_api` has them, under their code (`PROBES`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 
 from msgspec import Struct
 
+from backend.providers.traffic import PROBES
 from backend.reporting.figures import WEEK, Sums, borders, day_of, whole_hours
 from backend.storage import traffic_sums
 from backend.storage.database import Database
@@ -93,7 +95,7 @@ class Traffic:
         return await self._summed(OfProvider, By.PROVIDER, day, until)
 
     async def by_api(self, day: date, until: datetime | None = None) -> tuple[OfApi, ...]:
-        """APIs that were called on that day."""
+        """APIs that were called on that day, by probes too."""
         return await self._summed(OfApi, By.API, day, until)
 
     async def by_hour(self, day: date) -> tuple[OfHour, ...]:
@@ -110,7 +112,7 @@ class Traffic:
         """How calls failed on that day."""
         begins, ends = _hours(day, until)
         async with self._database.reading() as connection:
-            return tuple(Failed(**row) for row in await traffic_sums.failures(connection, begins, ends))
+            return tuple(Failed(**row) for row in await traffic_sums.failures(connection, begins, ends, without=PROBES))
 
     async def users(self, day: date) -> tuple[Users, ...]:
         """For how many users each institution was called. Who is forgotten stays in the number."""
@@ -129,8 +131,9 @@ class Traffic:
 
     async def _summed(self, kind: type[T], by: By, day: date, until: datetime | None) -> tuple[T, ...]:
         begins, ends = _hours(day, until)
+        without = "" if by is By.API else PROBES
         async with self._database.reading() as connection:
-            return tuple(kind(**_with_sums(row)) for row in await traffic_sums.summed(connection, by, begins, ends))
+            return tuple(kind(**_with_sums(row)) for row in await traffic_sums.summed(connection, by, begins, ends, without=without))
 
 
 def _hours(day: date, until: datetime | None) -> tuple[datetime, datetime]:

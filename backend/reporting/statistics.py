@@ -3,6 +3,7 @@
 In: sums of a week (Sunday to Saturday, days in Korea) by institution, API, asker, day and time of day; how calls failed; consents. Out: the
 same by institution and API for operators, and the very body that the portal wants (support API 004 of the standard, section 8): one for
 scheduled calls (type 1), one for users' (type 2). Calls that we ended ourselves are neither successes nor failures, and in no time.
+Probes of circuits (CM01, no x-api-type) are nobody's calls: operators see them apart, the portal has no kind for them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from backend.providers.traffic import PROBES
 from backend.reporting.figures import NOTHING, Sums, grouped
 
 DAYS = 7
@@ -45,7 +47,7 @@ class Week(Struct, frozen=True):
 
     begins: date  # a Sunday
     slots: tuple[Slot, ...]
-    failures: tuple[tuple[str, bool, str, int], ...]  # org_code, scheduled, reason, calls
+    failures: tuple[tuple[str, bool, str, int], ...]  # org_code, scheduled, reason, calls; without probes
     consents: tuple[Consents, ...]
 
     @property
@@ -87,7 +89,7 @@ def portal(week: Week, *, scheduled: bool, client_id: str, leave_out: frozenset[
     """The body of `POST /mgmts/statistics/mydata`: every value is a string. `leave_out`: institutions that are no providers."""
     days = []
     for day in week.days:
-        slots = [each for each in week.slots if each.day == day and each.scheduled is scheduled and each.org_code not in leave_out]
+        slots = [each for each in week.slots if each.day == day and _is_told(each, leave_out, scheduled=scheduled)]
         consents = {each.org_code: each for each in week.consents if each.day == day}
         codes = sorted({each.org_code for each in slots} | consents.keys())
         days.append({"stat_date": f"{day:%Y%m%d}", "org_list": [_of_org(code, slots, consents.get(code)) for code in codes]})
@@ -100,8 +102,13 @@ def portal(week: Week, *, scheduled: bool, client_id: str, leave_out: frozenset[
     }
 
 
+def _is_told(slot: Slot, leave_out: frozenset[str], *, scheduled: bool) -> bool:
+    return slot.scheduled is scheduled and slot.org_code not in leave_out and slot.api_code != PROBES
+
+
 def _of_one(org_code: str, week: Week, name: str, industry: str | None) -> dict[str, Any]:
-    slots = [each for each in week.slots if each.org_code == org_code]
+    own = [each for each in week.slots if each.org_code == org_code]
+    slots = [each for each in own if each.api_code != PROBES]
     by_asker = grouped(slots, lambda each: each.scheduled, lambda each: each.sums)
     by_api = grouped(slots, lambda each: (each.api_code, each.scheduled), lambda each: each.sums)
     consents = [each for each in week.consents if each.org_code == org_code]
@@ -111,6 +118,7 @@ def _of_one(org_code: str, week: Week, name: str, industry: str | None) -> dict[
         "industry": industry,
         "by_user": figures(by_asker.get(False, NOTHING)),
         "scheduled": figures(by_asker.get(True, NOTHING)),
+        "probes": figures(sum((each.sums for each in own if each.api_code == PROBES), NOTHING)),
         "failures_by_reason": [
             {"reason": reason, "scheduled": by_batch, "calls": calls} for code, by_batch, reason, calls in week.failures if code == org_code
         ],

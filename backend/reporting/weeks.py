@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date, timedelta
 
+from backend.providers.traffic import PROBES
 from backend.reporting.figures import Sums, borders
 from backend.reporting.statistics import DAYS, Consents, Slot, Week
 from backend.storage import statistics, traffic_sums
@@ -24,7 +25,7 @@ class Weeks:
         begins, ends = borders(sunday)[0], borders(sunday + timedelta(days=DAYS))[0]
         async with self._database.reading() as connection:
             slots = [_slot(row) for row in await statistics.by_slot(connection, begins, ends)]
-            failures = await traffic_sums.failures(connection, begins, ends)
+            failures = await traffic_sums.failures(connection, begins, ends, without=PROBES)
             consents = [_consents(row, sunday) for row in await statistics.consents(connection, begins, ends)]
         failed = tuple((row["org_code"], row["scheduled"], row["reason"], row["calls"]) for row in failures)
         return Week(sunday, tuple(slots), failed, tuple(consents))

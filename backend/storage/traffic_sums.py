@@ -25,7 +25,7 @@ class By(StrEnum):
 def _summed(by: By) -> Statement:
     return statement(
         f"SELECT {by}, {_SUMS}, ARRAY[{_HISTOGRAM}] AS histogram FROM traffic "  # noqa: S608  # our own names
-        f"WHERE hour >= :begins AND hour < :ends GROUP BY {by} ORDER BY {by}"
+        f"WHERE hour >= :begins AND hour < :ends AND api_code <> :without GROUP BY {by} ORDER BY {by}"
     )
 
 
@@ -33,7 +33,8 @@ _SUMMED = {by: _summed(by) for by in By}
 _FAILURES = statement(
     """
     SELECT org_code, scheduled, reason, CAST(sum(calls) AS bigint) AS calls FROM traffic_failures
-    WHERE hour >= :begins AND hour < :ends GROUP BY org_code, scheduled, reason ORDER BY org_code, scheduled, reason
+    WHERE hour >= :begins AND hour < :ends AND api_code <> :without
+    GROUP BY org_code, scheduled, reason ORDER BY org_code, scheduled, reason
     """
 )
 _USERS = statement("SELECT org_code, scheduled, users FROM traffic_days WHERE day = :day ORDER BY org_code, scheduled")
@@ -52,14 +53,17 @@ _LOSSES = statement(
 )
 
 
-async def summed(connection: Connection, by: By, begins: datetime, ends: datetime) -> list[Row]:
-    """The columns that `by` names, and sums, of calls that began in hours from `begins` on and before `ends`."""
-    return await _SUMMED[by].rows(connection, {"begins": begins, "ends": ends})
+async def summed(connection: Connection, by: By, begins: datetime, ends: datetime, *, without: str) -> list[Row]:
+    """The columns that `by` names, and sums, of calls that began in hours from `begins` on and before `ends`.
+
+    `without`: the code of an API that is left out; empty: none is.
+    """
+    return await _SUMMED[by].rows(connection, {"begins": begins, "ends": ends, "without": without})
 
 
-async def failures(connection: Connection, begins: datetime, ends: datetime) -> list[Row]:
-    """org_code, scheduled, reason, calls."""
-    return await _FAILURES.rows(connection, {"begins": begins, "ends": ends})
+async def failures(connection: Connection, begins: datetime, ends: datetime, *, without: str) -> list[Row]:
+    """org_code, scheduled, reason, calls. `without`: as above."""
+    return await _FAILURES.rows(connection, {"begins": begins, "ends": ends, "without": without})
 
 
 async def users(connection: Connection, day: date) -> list[Row]:

@@ -20,6 +20,7 @@ from backend.edge import Edge, on_http_exception, on_refused
 from backend.errors import Refused
 from backend.identity import TokenVerifier
 from backend.providers.directory import BUILT_IN, load_directory
+from backend.providers.traffic import PROBES
 from backend.reporting.alarms import AlertKind, Alerts
 from backend.reporting.comparing import Comparing
 from backend.reporting.comparison import Options
@@ -101,6 +102,24 @@ async def test_today_up_to_the_last_whole_hour_and_all_that_there_was_by_now(sta
     assert [(each["org_code"], each["calls"], each["sums"]["calls"]) for each in found["providers"]] == [(BANK, 6, 8), (CARD, 0, 1)]
     assert found["providers"][0]["sums"]["mean_ms"] == (6 * 10 + 2 * 20) / 8
     assert found["text"]["ko"].splitlines()[1] == "지난 주 2024-03-26(TUESDAY)와 비교하여 오늘 2024-04-02(TUESDAY)"
+
+
+async def test_probes_are_named_apart_and_are_nobodys_calls(stage: Stage) -> None:
+    probes = calls(5, NINE - HOUR, api_code=PROBES, reason="50001")
+    await stage.called(*probes, *calls(2, NINE - HOUR), *calls(4, NINE - HOUR - WEEK, api_code=PROBES))
+    await stage.called(*calls(1, NINE, org_code=CARD, api_code=PROBES))
+    found = await stage.get("/ops/traffic")
+    bank, card = found["providers"]
+    assert (bank["calls"], bank["before"], bank["by_user"]["calls"], bank["sums"]["calls"], bank["sums"]["failures"]) == (2, 0, 2, 2, 0)
+    assert (bank["probes"], card["probes"], card["sums"]["calls"]) == (5, 1, 0)
+    assert (found["categories"][0]["so_far"], found["categories"][1]["so_far"]) == (2, 0)
+    (bank, card) = (await stage.get("/ops/statistics", week="2024-03-31"))["providers"]
+    assert (bank["by_user"]["calls"], bank["probes"]["calls"], bank["probes"]["failures"]) == (2, 5, 5)
+    assert (bank["failures_by_reason"], [each["api_code"] for each in bank["apis"]]) == ([], ["BA01"])
+    assert (card["by_user"]["calls"], card["probes"]["calls"]) == (0, 1)
+    body = await stage.get("/ops/statistics", week="2024-03-31", form="portal", type="2")
+    assert [org["org_code"] for day in body["stat_date_list"] for org in day["org_list"]] == [BANK]
+    assert body["stat_date_list"][2]["org_list"][0]["api_type_list"][0]["api_type"] == "BA01"
 
 
 async def test_a_day_that_is_over_is_compared_as_a_whole(stage: Stage) -> None:
