@@ -35,6 +35,7 @@ class Sums(Struct, frozen=True):
     calls: int
     successes: int
     failures: int
+    cancelled: int = 0
     mean_ms: float | None = None
     deviation_ms: float | None = None
 
@@ -56,6 +57,7 @@ class OfProvider(Struct, frozen=True):
     by_user: Figure
     scheduled: Figure
     sums: Sums
+    probes: int = 0
     industry: str | None = None
     ratio: float | None = None
     mark: str | None = None
@@ -80,6 +82,7 @@ class Traffic(Struct, frozen=True):
 
 class Reason(Struct, frozen=True):
     reason: str
+    scheduled: bool
     calls: int
 
 
@@ -96,6 +99,7 @@ class Reported(Struct, frozen=True):
     name: str
     by_user: Sums
     scheduled: Sums
+    probes: Sums
     failures_by_reason: tuple[Reason, ...]
     consents: Consents
 
@@ -126,62 +130,67 @@ class Alerts(Struct, frozen=True):
 def categories_table(traffic: Traffic) -> Table:
     """All seven."""
     table = Table("category", title=f"{traffic.date} beside {traffic.compared_with}", title_justify="left", box=box.SIMPLE)
-    _numbers(table, "so far", f"until {traffic.until.astimezone(KST):%H:%M}", "a week before", "ratio")
+    _numbers(table, _until(traffic), "a week before", "ratio", "day so far")
     for each in traffic.categories:
-        row = INDUSTRIES[each.industry], f"{each.so_far:,}", f"{each.calls:,}", f"{each.before:,}", _ratio(each.ratio, each.mark)
+        row = INDUSTRIES[each.industry], f"{each.calls:,}", f"{each.before:,}", _ratio(each.ratio, each.mark), f"{each.so_far:,}"
         table.add_row(*row, style=_STYLES.get(each.mark or "", ""))
     return table
 
 
 def providers_table(traffic: Traffic) -> Table:
-    """Those that were called on either day."""
+    """Those that were called on either day. First what is compared, in whole hours; then the day so far, the hour that runs included."""
     table = Table("provider", "code", "category", box=box.SIMPLE)
-    _numbers(
-        table,
-        "so far",
-        f"until {traffic.until.astimezone(KST):%H:%M}",
-        "a week before",
-        "ratio",
-        "users'",
-        "scheduled",
-        "failed",
-        "mean ms",
-        "deviation",
-    )
+    until = _until(traffic).replace(" ", "\n")
+    _numbers(table, until, "a week\nbefore", "ratio", f"users'\n{until}", f"scheduled\n{until}")
+    _numbers(table, *(f"{name}\nso far" for name in ("day", "failed", "cancelled", "mean ms", "deviation", "probes")))
     for each in traffic.providers:
         table.add_row(
             Text(each.name),
             each.org_code,
             each.industry or "",
-            f"{each.sums.calls:,}",
             f"{each.calls:,}",
             f"{each.before:,}",
             _ratio(each.ratio, each.mark),
             f"{each.by_user.calls:,}",
             f"{each.scheduled.calls:,}",
+            f"{each.sums.calls:,}",
             f"{each.sums.failures:,}",
+            f"{each.sums.cancelled:,}",
             _ms(each.sums.mean_ms),
             _ms(each.sums.deviation_ms),
+            f"{each.probes:,}",
             style=_STYLES.get(each.mark or "", ""),
         )
     return table
 
 
 def statistics_table(found: Statistics) -> Table:
-    """Two rows of an institution that both asked: users' calls, and scheduled ones."""
+    """A row of an institution for each that asked: users, the weekly batch, and probes, which nobody asked for. calls = the next three."""
     state = "" if found.complete else ", not over yet"
     table = Table("provider", "code", "asked", title=f"{found.week} to {found.ends}{state}", title_justify="left", box=box.SIMPLE)
-    _numbers(table, "calls", "successes", "failures", "mean ms", "deviation", "consents", "new", "revoked")
+    _numbers(table, "calls", "successes", "failures", "cancelled", "mean ms", "deviation", "consents", "new", "revoked")
     table.add_column("failed by")
     for each in found.providers:
         consents = f"{each.consents.held:,}", f"{each.consents.new:,}", f"{each.consents.revoked:,}"
-        reasons = ", ".join(f"{reason.reason}: {reason.calls:,}" for reason in each.failures_by_reason)
-        for asker, sums in (("users", each.by_user), ("scheduled", each.scheduled)):
-            figures = f"{sums.calls:,}", f"{sums.successes:,}", f"{sums.failures:,}", _ms(sums.mean_ms), _ms(sums.deviation_ms)
-            last = (*consents, Text(reasons)) if asker == "users" else ()
-            if sums.calls or asker == "users":
-                table.add_row(Text(each.name), each.org_code, asker, *figures, *last)
+        table.add_row(Text(each.name), each.org_code, "users", *_sums(each.by_user), *consents, _reasons(each, scheduled=False))
+        if each.scheduled.calls:
+            table.add_row(Text(each.name), each.org_code, "scheduled", *_sums(each.scheduled), "", "", "", _reasons(each, scheduled=True))
+        if each.probes.calls:
+            table.add_row(Text(each.name), each.org_code, "probes", *_sums(each.probes))
     return table
+
+
+def _until(traffic: Traffic) -> str:
+    return f"until {traffic.until.astimezone(KST):%H:%M}"
+
+
+def _sums(sums: Sums) -> tuple[str, ...]:
+    counts = (f"{count:,}" for count in (sums.calls, sums.successes, sums.failures, sums.cancelled))
+    return *counts, _ms(sums.mean_ms), _ms(sums.deviation_ms)
+
+
+def _reasons(each: Reported, *, scheduled: bool) -> Text:
+    return Text(", ".join(f"{found.reason}: {found.calls:,}" for found in each.failures_by_reason if found.scheduled is scheduled))
 
 
 def alerts_table(alerts: Iterable[Alert]) -> Table:

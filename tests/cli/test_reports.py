@@ -54,7 +54,7 @@ def test_all_three_answer(running: Running, moa) -> None:
 def test_what_burns_is_marked_with_its_ratio() -> None:
     nothing = Figure(0, 0)
     provider = OfProvider(
-        "A1MOABK001", "[bold]은행", 167, 100, Figure(167, 100), nothing, Sums(170, 169, 1, 12.34, 5.6), "bank", 1.67, "flame"
+        "A1MOABK001", "[bold]은행", 167, 100, Figure(167, 100), nothing, Sums(172, 169, 1, 2, 12.34, 5.6), 9, "bank", 1.67, "flame"
     )
     found = Traffic(
         date="2024-04-02",
@@ -67,21 +67,32 @@ def test_what_burns_is_marked_with_its_ratio() -> None:
     )
     lines = printed(categories_table(found)).splitlines()
     bank, card, insu = [line.split() for line in lines if any(name in line for name in ("bank", "card", "insu"))]
-    assert bank == ["은행", "bank", "170", "167", "100", "1.67", "🔥"]
-    assert card[-2:] == ["0.40", "📉"]
-    assert insu == ["보험", "insu", "1", "1", "0"]
-    assert "until 10:00" in printed(providers_table(found))
-    assert "[bold]은행" in printed(providers_table(found))
+    assert bank == ["은행", "bank", "167", "100", "1.67", "🔥", "170"]
+    assert card[-3:] == ["0.40", "📉", "40"]
+    assert insu == ["보험", "insu", "1", "0", "1"]
+
+
+def test_each_column_says_until_when_it_counts() -> None:
+    provider = OfProvider("A1MOABK001", "[bold]은행", 0, 0, Figure(0, 0), Figure(0, 0), Sums(132, 30, 101, 1, 12.34, 5.6), 9, "bank")
+    found = Traffic("2024-04-02", "2024-03-26", NOW, (), (provider,), {}, Losses(0, 0))
+    first, above, below, _, row = [line for line in printed(providers_table(found)).splitlines() if line.strip()]
+    assert first.split() == ["users'", "scheduled"]
+    named = ["until", "a", "week", "until", "until", "day", "failed", "cancelled", "mean", "ms", "deviation", "probes"]
+    assert above.split() == named
+    assert below.split() == ["provider", "code", "category", "10:00", "before", "ratio", "10:00", "10:00", *["so", "far"] * 6]
+    assert row.split() == ["[bold]은행", "A1MOABK001", "bank", *"0000", "132", "101", "1", "12.3", "5.6", "9"]
 
 
 def test_the_weekly_report_shows_who_asked_and_why_calls_failed() -> None:
-    sums = Sums(3, 2, 1, 10.0, 2.5)
-    one = Reported("A1MOABK001", "은행", sums, sums, (Reason("50001", 1),), Consents(1, 2, 3))
+    sums, probes = Sums(6, 2, 1, 3, 10.0, 2.5), Sums(4, 0, 4)
+    reasons = (Reason("50001", scheduled=False, calls=1), Reason("42901", scheduled=True, calls=1))
+    one = Reported("A1MOABK001", "은행", sums, sums, probes, reasons, Consents(1, 2, 3))
     shown = printed(statistics_table(Statistics("2024-03-31", "2024-04-06", complete=False, providers=(one,))))
     assert "2024-03-31 to 2024-04-06, not over yet" in shown
-    users, scheduled = [line.split() for line in shown.splitlines() if "A1MOABK001" in line]
-    assert users[2:] == ["users", "3", "2", "1", "10.0", "2.5", "3", "1", "2", "50001:", "1"]
-    assert scheduled[2:] == ["scheduled", "3", "2", "1", "10.0", "2.5"]
+    users, scheduled, probed = [line.split() for line in shown.splitlines() if "A1MOABK001" in line]
+    assert users[2:] == ["users", "6", "2", "1", "3", "10.0", "2.5", "3", "1", "2", "50001:", "1"]
+    assert scheduled[2:] == ["scheduled", "6", "2", "1", "3", "10.0", "2.5", "42901:", "1"]
+    assert probed[2:] == ["probes", "4", "0", "4", "0"]
 
 
 def test_alerts_show_since_when_and_until_when() -> None:
