@@ -46,13 +46,13 @@ class OfProvider(Struct, frozen=True, kw_only=True):
     is_exact: bool = True  # whether there are no more
     task: Task | None = None  # what it is doing; None: nothing
     taken: int = 0  # of the task
-    paused: bool = False
+    hold: Row | None = None  # of `batch_steering.paused`; None: it is not held
 
 
 def shown(of: OfProvider, terms: Terms, now: datetime) -> dict[str, Any]:
     """The contract's row of a provider."""
     due, task = due_now(of), of.task
-    ends = None if of.paused or not due else finish(of, terms, now)
+    ends = None if of.hold is not None or not due else finish(of, terms, now)
     return {
         "org_code": of.provider.org_code,
         "name": of.provider.name,
@@ -64,11 +64,17 @@ def shown(of: OfProvider, terms: Terms, now: datetime) -> dict[str, Any]:
         "planned_today": planned_today(of, now),
         "pace_per_minute": pace(of.latest, now),
         **({"finish_estimate": iso(ends)} if ends is not None else {}),
-        "lag_seconds": round(lag(task, taken=of.taken, now=now), 1) if task is not None and due and not of.paused else 0.0,
-        "paused": of.paused,
+        "lag_seconds": round(lag(task, taken=of.taken, now=now), 1) if task is not None and due and of.hold is None else 0.0,
+        "paused": of.hold is not None,
+        **(_held(of.hold) if of.hold is not None else {}),
         "rehearsal": task is not None and task.is_rehearsal,
         **({"rehearsal_links": task.links} if task is not None and task.is_rehearsal else {}),
     }
+
+
+def _held(hold: Row) -> dict[str, Any]:
+    """Why, and until when; without an end an operator ends it."""
+    return {"paused_because": hold["reason"], **({"paused_until": iso(hold["until"])} if hold["until"] is not None else {})}
 
 
 def remaining(plan: Row | None, sums: Row | None) -> int:

@@ -15,7 +15,19 @@ from msgspec import Struct
 
 from backend.batch.calendar import Window, in_korea, sunday_of
 from backend.batch.commands import BEGINNING, Position, command_job, due_next
-from backend.batch.courses import Range, Task, chosen, is_free, is_last_day, minute_at, size_at, task_of_day, task_of_rehearsal, too_late
+from backend.batch.courses import (
+    LEAD,
+    Range,
+    Task,
+    chosen,
+    is_free,
+    is_last_day,
+    minute_at,
+    size_at,
+    task_of_day,
+    task_of_rehearsal,
+    too_late,
+)
 from backend.batch.pace import MINUTE, Limit
 from backend.batch.terms import Terms, last_end
 from backend.clock import Clock, iso
@@ -102,7 +114,7 @@ class Reconciling:
             return Seen(
                 plans={row["org_code"]: row for row in plans},
                 rehearsals={row["org_code"]: row for row in reversed(windows)},
-                paused=await batch_steering.paused(connection),
+                paused=frozenset(await batch_steering.paused(connection, now + LEAD)),
                 open_commands=await batch_commands.open_commands(connection),
             )
 

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import islice
 
 import structlog
@@ -29,7 +29,7 @@ from backend.clock import Clock
 from backend.errors import EngineUnavailable
 from backend.jobs.queue import Postponed
 from backend.providers.contract import Provider
-from backend.storage import batch_sends
+from backend.storage import batch_sends, batch_steering
 from backend.storage.batch_sends import Counts, Run, State
 from backend.storage.database import Database
 from backend.storage.statements import Connection, Row, Values
@@ -91,7 +91,9 @@ class Sender:
         self._beating: asyncio.Task[None] | None = None
         self._beaten = -1  # the second of the last one
         self._read_out = False  # whether there are no more pages
-        self._held = False  # by an operator
+        self._held: bool = row["paused"]  # by an operator, or for what its provider said before
+        self._reopens: datetime | None = None  # when the provider's next window begins, once it says that it has none now
+        self._is_told = False  # whether that is written
         self._shut = False  # nothing more is sent: another run has begun, or the provider says that its window is not open
         self._stopped = False  # the process ends
         self._in_doubt = False  # whether something was begun of which nobody knows the end
@@ -239,7 +241,11 @@ class Sender:
 
     async def _fly(self, attempt: Attempt, provider: Provider) -> None:
         try:
-            self._note(await self._tools.refreshing.refresh(attempt, provider))
+            came = await self._tools.refreshing.refresh(attempt, provider)
+            self._note(came)
+            if came.error_code == OUT_OF_WINDOW and self._reopens is None:
+                self._reopens = self._tools.terms.opens_next(provider, self._tools.clock.now())
+                await self._tools.database.single(self._hold)
         except EngineUnavailable:
             self._in_doubt = True
         except Exception as exc:  # a fault of ours, with one link; the others go on
@@ -249,6 +255,13 @@ class Sender:
             self._note(Came(State.FAILED))
             with suppress(EngineUnavailable):
                 await self._tools.refreshing.give_up(attempt)
+
+    async def _hold(self, connection: Connection) -> None:
+        """Whoever comes next does not ask a provider that takes no scheduled calls now, either."""
+        if self._reopens is not None and not self._is_told:
+            now = self._tools.clock.now()
+            await batch_steering.hold(connection, self._org_code, reason=OUT_OF_WINDOW, until=self._reopens, now=now)
+            self._is_told = True
 
     def _note(self, came: Came) -> None:
         tally = self._tools.tally
@@ -332,6 +345,7 @@ class Sender:
         async def deed(connection: Connection) -> None:
             if self._in_doubt:
                 await lost(connection, Run(self._run.org_code, self._run.minute, self._run.run + 1), self._row, self._tools)
+            await self._hold(connection)
             await batch_sends.end(connection, self._run, now)
 
         await self._tools.database.transaction(deed)

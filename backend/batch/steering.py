@@ -6,7 +6,7 @@ a second. Raises `EngineUnavailable` while PostgreSQL is away; nothing here need
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -67,7 +67,7 @@ class Steering:
         now = self._clock.now()
         week = sunday_of(in_korea(now))
         async with self._database.reading() as connection:
-            paused = await batch_steering.paused(connection)
+            paused = await batch_steering.paused(connection, now)
             known = await self._known(connection, paused, now)
             unknown = await batch_steering.unknown_attempts(connection, week, MOST_LISTED)
         return {
@@ -101,7 +101,7 @@ class Steering:
         week = sunday_of(in_korea(done.at))
         await self._database.single(lambda connection: batch_steering.resume(connection, done, week))
         async with self._database.reading() as connection:
-            return ALL in await batch_steering.paused(connection)
+            return ALL in await batch_steering.paused(connection, done.at)
 
     async def rehearse(self, word: Word, within: timedelta) -> Opened:
         """Has all that is due read within so long from now. Raises `Refused` if that is outside a real provider's window."""
@@ -135,7 +135,7 @@ class Steering:
             request_id=word.request_id,
         )
 
-    async def _known(self, connection: Connection, paused: frozenset[str], now: datetime) -> list[OfProvider]:
+    async def _known(self, connection: Connection, paused: Mapping[str, Row], now: datetime) -> list[OfProvider]:
         """What rows say of each provider, a few statements for all of them."""
         providers, today, due = self._directory().providers, in_korea(now), self._terms.due_at(now)
         plans = {row["org_code"]: row for row in await batch_plans.plans(connection, due.week, today)}
@@ -162,7 +162,7 @@ class Steering:
                 is_exact=counted.get(code, 0) < most[code],
                 task=tasks.get(code),
                 taken=taken.get(code, 0),
-                paused=bool(paused & {ALL, code}),
+                hold=paused.get(ALL) or paused.get(code),
             )
             for provider in providers
             for code in (provider.org_code,)

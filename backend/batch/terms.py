@@ -63,6 +63,12 @@ class Terms(Struct, frozen=True, kw_only=True):
         """Whether scheduled calls may begin at this moment."""
         return any(window.begins <= now < window.ends for window in self.windows_on(provider, in_korea(now)))
 
+    def opens_next(self, provider: Provider, now: datetime) -> datetime:
+        """When the provider's next window begins. One whose windows are too short for a call is looked at again a day later."""
+        days = (in_korea(now) + timedelta(days=ahead) for ahead in range(2))
+        begins = (window.begins for on in days for window in self.windows_on(provider, on))
+        return next((each for each in begins if each > now), now + timedelta(days=1))
+
 
 @lru_cache(maxsize=1024)
 def _minutes(np_times: tuple[str, ...], on: date, finish: timedelta) -> tuple[datetime, ...]:

@@ -37,6 +37,8 @@ class Progress(Struct, frozen=True, kw_only=True):
     finish_estimate: datetime | None = None
     lag_seconds: float
     paused: bool = False
+    paused_because: str = ""
+    paused_until: datetime | None = None
     rehearsal: bool = False
     rehearsal_links: int = 0
 
@@ -121,7 +123,8 @@ def _clock(moment: datetime) -> str:
 
 def _finish(one: Progress, now: datetime) -> Text:
     if one.paused:
-        return Text("held", "red")
+        until = f" until {one.paused_until.astimezone(KST):%a %H:%M}" if one.paused_until else ""
+        return Text(("out of window" if one.paused_because == "out_of_window" else "held") + until, "red")
     if one.finish_estimate is None:
         return Text("not this week" if one.due else "", "red")
     at = one.finish_estimate.astimezone(KST)

@@ -16,6 +16,7 @@ from backend.events import Asset, Event
 from backend.storage import assets
 from backend.storage.assets import asset_in
 from backend.storage.batch_due import RIPE, STILL_DUE, Due
+from backend.storage.batch_steering import IN_FORCE
 from backend.storage.outbox import Entry, published, publishing
 from backend.storage.statements import Connection, Row, Values, statement
 
@@ -87,11 +88,12 @@ class Known(Struct, frozen=True):
 
 
 _OF_RUN = "org_code = :org_code AND minute = :minute AND run = :run"
+_HELD = f"EXISTS (SELECT FROM batch_pauses WHERE batch_pauses.org_code IN (:org_code, '') AND {IN_FORCE}) AS paused"  # constant
 _BEGIN = statement(
-    """
+    f"""
     UPDATE batch_commands SET run = run + 1, state = 'running', beat_at = :now
-    WHERE org_code = :org_code AND minute = :minute AND state <> 'ended' RETURNING *
-    """
+    WHERE org_code = :org_code AND minute = :minute AND state <> 'ended' RETURNING *, {_HELD}
+    """  # noqa: S608  # constants
 )
 # Whose worker died. Those that are not tried again are done with for this week.
 _LOST = statement(
@@ -161,7 +163,7 @@ _BEAT = statement(
     UPDATE batch_commands SET at_due = :at_due, at_link = :at_link, beat_at = :now, sent = sent + :sent, recorded = recorded + :recorded,
       failed = failed + :failed, skipped = skipped + :skipped
     WHERE {_OF_RUN}
-    RETURNING EXISTS (SELECT FROM batch_pauses WHERE batch_pauses.org_code IN (:org_code, '')) AS paused
+    RETURNING {_HELD}
     """  # noqa: S608  # constants
 )
 _END = statement(f"UPDATE batch_commands SET state = 'ended', ended_at = :now WHERE {_OF_RUN}")  # noqa: S608  # constants
@@ -232,7 +234,7 @@ _FAIL = statement(
 
 
 async def begin(connection: Connection, org_code: str, minute: datetime, now: datetime) -> Row | None:
-    """The command's row with its new `run`: from now on no earlier one changes anything. None: it has ended, or there is none."""
+    """The command's row with its new `run`, and whether it is `paused`: no earlier run changes anything now. None: none is to begin."""
     return await _BEGIN.row(connection, {"org_code": org_code, "minute": minute, "now": now})
 
 
@@ -274,7 +276,7 @@ async def intend(connection: Connection, run: Run, due: Due, user_ids: Sequence[
 
 
 async def beat(connection: Connection, run: Run, at: tuple[date, int], counts: Counts, now: datetime) -> bool | None:
-    """Writes how far the run is, and adds its counts. Returns whether an operator holds the batch; None: the run was overtaken."""
+    """Writes how far the run is, and adds its counts. Returns whether the batch is held; None: the run was overtaken."""
     values = {**run.values(), **structs.asdict(counts), "at_due": at[0], "at_link": at[1], "now": now}
     paused: bool | None = await _BEAT.value(connection, values)
     return paused

@@ -14,6 +14,9 @@ from backend.storage.operators import Action
 from backend.storage.statements import Connection, Row, Values, statement
 
 ALL = ""  # the provider of a pause of everything
+# A hold that ends by itself is over, too, once somebody has asked for a rehearsal after it began.
+IN_FORCE = """(until IS NULL OR until > :now AND NOT EXISTS (
+    SELECT FROM batch_windows asked WHERE asked.org_code = batch_pauses.org_code AND asked.asked_at > batch_pauses.asked_at))"""
 
 _NOTED = """noted AS (
     INSERT INTO operator_actions (at, who, action, org_code, reason, request_id)
@@ -21,7 +24,9 @@ _NOTED = """noted AS (
 _PAUSE = statement(
     f"""
     WITH {_NOTED}
-    INSERT INTO batch_pauses (org_code, asked_by, asked_at) VALUES (:org_code, :who, :now) ON CONFLICT DO NOTHING
+    INSERT INTO batch_pauses (org_code, asked_by, asked_at) VALUES (:org_code, :who, :now)
+    ON CONFLICT (org_code) DO UPDATE SET asked_by = excluded.asked_by, asked_at = excluded.asked_at, reason = excluded.reason, until = NULL
+    WHERE batch_pauses.until IS NOT NULL
     """  # noqa: S608  # our own constant
 )
 # Who lets everything go on lets each go on. What was held is planned anew.
@@ -32,7 +37,14 @@ _RESUME = statement(
     DELETE FROM batch_pauses WHERE :org_code IN ('', org_code)
     """  # noqa: S608
 )
-_PAUSES = statement("SELECT org_code FROM batch_pauses")
+_HOLD = statement(
+    """
+    INSERT INTO batch_pauses (org_code, asked_by, asked_at, reason, until) VALUES (:org_code, 'moa', :now, :reason, :until)
+    ON CONFLICT (org_code) DO UPDATE SET asked_at = excluded.asked_at, reason = excluded.reason, until = excluded.until
+    WHERE batch_pauses.until IS NOT NULL
+    """
+)
+_PAUSES = statement(f"SELECT org_code, reason, until FROM batch_pauses WHERE {IN_FORCE}")  # noqa: S608  # our own constant
 _SUMS = statement(
     """
     SELECT made.org_code, CAST(sum(recorded) AS bigint) AS recorded, CAST(sum(skipped) AS bigint) AS skipped,
@@ -86,14 +98,19 @@ async def pause(connection: Connection, done: Action) -> None:
     await _PAUSE.run(connection, _values(done))
 
 
+async def hold(connection: Connection, org_code: str, *, reason: str, until: datetime, now: datetime) -> None:
+    """Holds a provider's batch by itself until then, or until `resume`, or a rehearsal. What an operator holds stays held."""
+    await _HOLD.run(connection, {"org_code": org_code, "reason": reason, "until": until, "now": now})
+
+
 async def resume(connection: Connection, done: Action, week: date) -> None:
     """Lets it go on, and has its plan made anew."""
     await _RESUME.run(connection, {**_values(done), "week": week})
 
 
-async def paused(connection: Connection) -> frozenset[str]:
-    """The providers that are held; `ALL` among them: every one."""
-    return frozenset(await _PAUSES.column(connection))
+async def paused(connection: Connection, now: datetime) -> dict[str, Row]:
+    """By provider that is held then: reason, until (NULL: an operator ends it). `ALL` among them: every one."""
+    return {row["org_code"]: row for row in await _PAUSES.rows(connection, {"now": now})}
 
 
 async def sums(connection: Connection, week: date, today: date) -> dict[str, Row]:

@@ -62,6 +62,8 @@ batch_pauses = Table(
     Column("org_code", String(10), primary_key=True),  # "": all
     Column("asked_by", Text, nullable=False),
     Column("asked_at", _MOMENT, nullable=False),
+    Column("reason", String(16), nullable=False, server_default=text("'operator'")),  # operator, out_of_window
+    Column("until", _MOMENT, nullable=True),  # when it ends by itself; NULL: an operator ends it
 )
 
 # One minute of one provider. Its range of positions (due_on, link_id) begins behind `start` and ends with `limit`.
@@ -91,6 +93,9 @@ batch_commands = Table(
     Column("beat_at", _MOMENT, nullable=True),  # its last checkpoint
     Column("created_at", _MOMENT, nullable=False),
     Column("ended_at", _MOMENT, nullable=True),
+    Column(
+        "eased", Boolean, nullable=False, server_default=text("false")
+    ),  # whether its provider asked for less, when it was heard of last
     Index("batch_commands_open_idx", "org_code", "minute", postgresql_where=text("state <> 'ended'")),
     Index("batch_commands_week_idx", "week", "org_code", "minute"),
 )

@@ -26,6 +26,7 @@ from backend.identity import TokenVerifier
 from backend.providers.contract import Provider
 from backend.providers.directory import is_sandboxed
 from backend.settings import Settings
+from backend.storage import batch_steering
 from backend.storage.database import Database
 from tests.batch.given import SUNDAY
 from tests.batch.rows import BANK, CARD, directory, linked, provider, ran
@@ -166,6 +167,30 @@ async def test_one_provider_or_all_are_held_and_let_go_on_and_who_said_so_is_not
         ("olga", "batch.resume", "", ""),
     ]
     assert {row[0] for row in await ran(database, "SELECT is_stale FROM batch_plans")} == {True}
+
+
+async def test_why_a_provider_is_held_and_until_when_is_told_and_an_operators_word_counts_more(database: Database) -> None:
+    house = House(database)
+    opens = ONE + timedelta(days=1)
+
+    async def hold() -> None:
+        async with database.reading() as connection:
+            await batch_steering.hold(connection, BANK, reason="out_of_window", until=opens, now=house.clock.now())
+
+    async def told() -> tuple[Any, ...]:
+        (bank,) = (await house.status())["providers"]
+        return bank["paused"], bank.get("paused_because"), bank.get("paused_until")
+
+    await hold()
+    assert await told() == (True, "out_of_window", iso(opens))
+    await house.post("pause", {"org_code": BANK})
+    await hold()
+    assert await told() == (True, "operator", None)
+    await house.post("resume", {"org_code": BANK})
+    assert await told() == (False, None, None)
+    await hold()
+    house.clock.move(timedelta(days=1))
+    assert await told() == (False, None, None), "it ends by itself"
 
 
 async def test_a_rehearsal_opens_at_once_at_the_sandboxs_institutions(database: Database) -> None:

@@ -123,7 +123,7 @@ def test_a_week_that_is_not_done_has_no_end() -> None:
     assert finish(of(plan={**PLAN, "left_over": 1}), TERMS, ONE) is None
     assert finish(of(), Terms(automatic=False), ONE) is None
     assert finish(of(days=[]), TERMS, ONE) is None
-    assert "finish_estimate" not in shown(of(paused=True), TERMS, ONE)
+    assert "finish_estimate" not in shown(of(hold={"reason": "operator", "until": None}), TERMS, ONE)
     assert "finish_estimate" not in shown(of(counted=0, is_exact=True), TERMS, ONE)
     assert "finish_estimate" in shown(of(), TERMS, ONE)
 

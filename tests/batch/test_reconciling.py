@@ -163,6 +163,29 @@ async def test_nothing_is_sent(database: Database, why: str) -> None:
     assert stage.queue.waiting(QueueName.BATCH) == []
 
 
+@pytest.mark.parametrize("ended_by", ["its window", "an operator", "a rehearsal"])
+async def test_who_said_that_no_window_is_open_is_asked_again_when_one_begins_or_somebody_says_so(
+    database: Database, ended_by: str
+) -> None:
+    await linked(database, 100)
+    stage = Stage(database, provider(transfer_windows=SHORT))
+    await stage.plan()
+    opens = ONE + 4 * MINUTE
+    async with database.reading() as connection:
+        await batch_steering.hold(connection, BANK, reason="out_of_window", until=opens, now=ONE)
+    assert [await stage.at(ONE + ahead * SECOND) for ahead in (0, 59, 120)] == [0, 0, 0]
+    if ended_by == "its window":
+        assert [await stage.at(opens - 6 * SECOND), await stage.at(opens - 5 * SECOND)] == [0, 1]
+    elif ended_by == "an operator":
+        async with database.reading() as connection:
+            done = Action(at=stage.clock.now(), who="olga", action="batch.resume", org_code=BANK, reason="", request_id="r")
+            await batch_steering.resume(connection, done, SUNDAY)
+        assert await stage.at(ONE + 3 * MINUTE) == 1
+    else:
+        await rehearse(stage, ONE + 3 * MINUTE, 3 * MINUTE)
+        assert await stage.at(ONE + 3 * MINUTE) == 1
+
+
 async def test_who_is_held_does_not_hold_others_and_goes_on_in_the_middle_of_a_minute(database: Database) -> None:
     await linked(database, 700)
     await linked(database, 700, org_code=CARD)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
+from backend.batch.calendar import in_korea, windows_on
 from backend.batch.commands import DueLink, Position
 from backend.batch.pace import CHUNKS_OF_MINUTE
 from backend.batch.paging import page_size
@@ -210,6 +211,15 @@ async def test_a_window_that_the_provider_knows_otherwise_ends_the_command(stage
     assert sum(states.values()) <= 5
     assert (await stage.row(minute))["state"] == "ended"
     assert await stage.due() == 100
+    asked = len(await stage.calls())
+    stage.move(5)
+    await carried_out(stage, 100)
+    assert len(await stage.calls()) == asked, "nor does the next command ask it"
+    [hold] = await stage.execute("SELECT org_code, reason, until FROM batch_pauses")
+    provider = stage.foundation.directory().provider(TELECOM)
+    assert provider is not None
+    opens = windows_on(in_korea(stage.clock.now()) + timedelta(days=1), provider.transfer_windows)[0].begins
+    assert tuple(hold) == (TELECOM, "out_of_window", opens)
 
 
 async def test_a_consent_that_is_over_leaves_the_batch_with_its_link(stage: Stage) -> None:

@@ -51,7 +51,7 @@ async def test_two_migrations_at_once_do_the_work_once(empty_database_url: str) 
     await migrate(empty_database_url)
     engine = open_engine(empty_database_url)
     async with engine.connect() as connection:
-        assert list((await connection.execute(text("SELECT version_num FROM alembic_version"))).scalars()) == ["0013"]
+        assert list((await connection.execute(text("SELECT version_num FROM alembic_version"))).scalars()) == ["0014"]
         locks = await connection.execute(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"))
         assert locks.scalar_one() == 0, "the lock is given back"
     await engine.dispose()
