@@ -82,27 +82,25 @@ def remaining(plan: Row | None, sums: Row | None) -> int:
     return max(plan["links"] - (sums["gone"] if sums else 0), 0) if plan else 0
 
 
-def most_counted(remain: Mapping[str, int]) -> dict[str, int]:
-    """By provider, up to how many of its due links are counted. `remain`: about so many are due."""
-    most, left = {}, MOST_COUNTED
-    for org_code, links in sorted(remain.items(), key=lambda item: item[1]):
+def most_counted(expected: Mapping[str, int]) -> dict[str, int]:
+    """By provider, up to how many of its due links are counted. `expected`: about so many; where it is more, what others leave is used."""
+    within, left = set(), MOST_COUNTED
+    for org_code, links in sorted(expected.items(), key=lambda item: item[1]):
+        if links > left:
+            break
+        within.add(org_code)
         left -= links
-        most[org_code] = (links if left >= 0 else 0) + FEW + 1
-    return most
+    return {code: (links + left if code in within else 0) + FEW + 1 for code, links in expected.items()}
 
 
 def due_now(of: OfProvider) -> int:
     """Links that are due, and not under way."""
-    if of.is_exact:
-        return of.counted
-    rehearsal = of.task is not None and of.task.is_rehearsal
-    return max(of.task.left(of.taken) if of.task is not None and rehearsal else of.remains, of.counted)
+    return of.counted if of.is_exact else max(of.remains, of.counted)
 
 
 def planned_today(of: OfProvider, now: datetime) -> int:
-    """Links of this day: those of its plan, and those that went before it was made."""
-    today = next((row["links"] for row in of.days if row["day"] == in_korea(now)), 0)
-    return int(today + (of.sums["before"] if of.sums else 0))
+    """Links that the plan has for this day, from the moment on in which it was made."""
+    return next((int(row["links"]) for row in of.days if row["day"] == in_korea(now)), 0)
 
 
 def pace(latest: Row | None, now: datetime) -> int:

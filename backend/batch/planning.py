@@ -88,7 +88,7 @@ class Planning:
         if self._looked is not None and now - self._looked < LOOK:
             return frozenset()
         async with self._database.reading() as connection:
-            sums = await batch_steering.sums(connection, sunday_of(in_korea(now)), in_korea(now))
+            sums = await batch_steering.sums(connection, sunday_of(in_korea(now)))
             due = await batch_steering.few_due(connection, dict.fromkeys(rows, FEW + 1), self._terms.due_at(now))
         self._looked = now
         return frozenset(

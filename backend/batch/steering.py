@@ -141,14 +141,15 @@ class Steering:
         plans = {row["org_code"]: row for row in await batch_plans.plans(connection, due.week, today)}
         rehearsals = {row["org_code"]: row for row in reversed(await batch_plans.open_windows(connection, now))}
         days = _by_provider(await batch_plans.days_of(connection, due.week))
-        sums = await batch_steering.sums(connection, due.week, today)
+        sums = await batch_steering.sums(connection, due.week)
         troubled = await batch_steering.troubled(connection, due.week)
         latest = await batch_steering.latest(connection, now - MINUTE, now)
-        remain = {one.org_code: remaining(plans.get(one.org_code), sums.get(one.org_code)) for one in providers}
-        most = most_counted(remain)
-        counted = await batch_steering.few_due(connection, most, due)  # after the sums: what is done is not due, too
         tasks = dict(self._tasks(providers, plans, rehearsals, now))
         taken = await batch_steering.taken_since(connection, [(code, task.since) for code, task in tasks.items()])
+        remain = {one.org_code: remaining(plans.get(one.org_code), sums.get(one.org_code)) for one in providers}
+        left = {code: task.left(taken.get(code, 0)) for code, task in tasks.items() if task.is_rehearsal}
+        most = most_counted({code: max(links, left.get(code, 0)) for code, links in remain.items()})
+        counted = await batch_steering.few_due(connection, most, due)  # after the sums: what is done is not due, too
         return [
             OfProvider(
                 provider=provider,

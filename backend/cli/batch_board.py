@@ -90,7 +90,8 @@ def beginning(before: Batch, begins: datetime, ends: Mapping[str, datetime], rep
     due = sum(one.due for one in before.providers if one.org_code in ends)
     whom = next(iter(ends)) if len(ends) == 1 else f"{len(ends)} providers"
     line = f"rehearsal at {whom}, {due:,} links due, from {_clock(begins)} to {_clock(max(ends.values()))} KST"
-    return line + (f"; it takes the place of one that was open at {replaced} of them" if replaced else "")
+    where = f" at {replaced} of them" if len(ends) > 1 else ""
+    return line + (f"; it takes the place of one that was open{where}" if replaced else "")
 
 
 def holding(held: Set[str], now_held: Set[str]) -> list[str]:

@@ -20,7 +20,7 @@ _BODY = (Problem.MALFORMED_JSON, Problem.BODY_TOO_SLOW, Problem.BODY_TOO_LARGE, 
 
 _DUE = (
     "Links that remain to be read this week and are not under way; failed ones are among them while they may be tried again. "
-    f"Counted exactly up to {FEW} of each provider, and beyond while all have little left ({MOST_COUNTED:,} links together); "
+    f"Counted exactly up to {FEW} of each provider, and beyond while {MOST_COUNTED:,} links together are not exceeded; "
     "else what was planned, less what has gone since. Together with `done` and `skipped` never more than there is"
 )
 
@@ -78,7 +78,7 @@ def _progress() -> Schema:
             "skipped": _said(_COUNT, "Links that were left out when their turn came, since their person had refreshed them"),
             "unknown": _said(_COUNT, "Links of whose last attempt nobody knows how it ended"),
             "planned_today": _said(
-                _COUNT, "Links of today, by its plan: what it has for the day, and what had gone on this day before it was made"
+                _COUNT, "Links that the plan has for today, from the moment on in which it was made last. Rehearsals are not in it"
             ),
             "pace_per_minute": _said(_COUNT, "Links that leave in a minute, now; 0: none does"),
             "lag_seconds": _said(_NUMBER, "By which today, or the rehearsal, is behind its course; 0: it is not, or nothing is due"),

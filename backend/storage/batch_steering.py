@@ -48,11 +48,9 @@ _PAUSES = statement(f"SELECT org_code, reason, until FROM batch_pauses WHERE {IN
 _SUMS = statement(
     """
     SELECT made.org_code, CAST(sum(recorded) AS bigint) AS recorded, CAST(sum(skipped) AS bigint) AS skipped,
-      CAST(coalesce(sum(sent - failed - unknown) FILTER (WHERE day = :today AND minute < plan.planned_at), 0) AS bigint)
-        AS before,
+      CAST(coalesce(sum(sent - failed - unknown) FILTER (WHERE minute >= plan.planned_at), 0) AS bigint) AS taken,
       CAST(coalesce(sum(sent - failed - unknown + skipped) FILTER (WHERE minute > plan.planned_at - interval '1 minute'), 0) AS bigint)
-        AS gone,
-      CAST(coalesce(sum(sent - failed - unknown) FILTER (WHERE minute >= plan.planned_at), 0) AS bigint) AS taken
+        AS gone
     FROM batch_commands made JOIN batch_plans plan ON plan.week = made.week AND plan.org_code = made.org_code
     WHERE made.week = :week GROUP BY made.org_code
     """
@@ -113,12 +111,12 @@ async def paused(connection: Connection, now: datetime) -> dict[str, Row]:
     return {row["org_code"]: row for row in await _PAUSES.rows(connection, {"now": now})}
 
 
-async def sums(connection: Connection, week: date, today: date) -> dict[str, Row]:
-    """By provider: recorded, skipped; taken (links, since its plan was made), before (on that day, but before it was made).
+async def sums(connection: Connection, week: date) -> dict[str, Row]:
+    """By provider: recorded, skipped; taken (links, since its plan was made).
 
     And gone: taken or skipped since then; of the minute in which it was made, all, so that it is never too few.
     """
-    return {row["org_code"]: row for row in await _SUMS.rows(connection, {"week": week, "today": today})}
+    return {row["org_code"]: row for row in await _SUMS.rows(connection, {"week": week})}
 
 
 async def troubled(connection: Connection, week: date) -> dict[str, Row]:

@@ -72,7 +72,7 @@ def test_what_is_due_is_exact_while_it_is_little() -> None:
     assert due_now(of(counted=5_000, is_exact=True)) == 5_000
     assert due_now(of(remains=8_000)) == 8_000
     assert due_now(of(remains=10)) == FEW + 1
-    assert due_now(of(task=task_of_rehearsal(700, WINDOWS[0], ONE), taken=100)) == 600
+    assert due_now(of(remains=8_000, task=task_of_rehearsal(9_000, WINDOWS[0], ONE))) == 8_000, "links of a minute may be in neither"
 
 
 def test_what_remains_of_a_plan_is_without_what_has_gone_since() -> None:
@@ -83,15 +83,18 @@ def test_what_remains_of_a_plan_is_without_what_has_gone_since() -> None:
 
 
 def test_those_with_little_left_are_counted_and_not_more_than_a_look_may_cost() -> None:
-    most = most_counted({"large": 1_000_000, "little": 300, "half": MOST_COUNTED // 2, "other": MOST_COUNTED // 2, "none": 0})
-    assert most == {"none": FEW + 1, "little": 300 + FEW + 1, "half": MOST_COUNTED // 2 + FEW + 1, "other": FEW + 1, "large": FEW + 1}
+    half, few = MOST_COUNTED // 2, FEW + 1
+    most = most_counted({"large": 1_000_000, "little": 300, "half": half, "other": half, "none": 0})
+    assert most == {"large": few, "little": 300 + half - 300 + few, "half": half + half - 300 + few, "other": few, "none": half - 300 + few}
+    assert most_counted({"new": 0, "other": 0}) == {"new": MOST_COUNTED + few, "other": MOST_COUNTED + few}, "in no plan yet"
 
 
 def test_what_is_planned_today_means_the_same_during_a_rehearsal_whose_links_are_named_apart() -> None:
-    sums = {"taken": 1_000, "gone": 1_000, "before": 7, "recorded": 990, "skipped": 8}
-    assert planned_today(of(sums=sums), ONE) == 3_547
+    sums = {"taken": 1_000, "gone": 1_000, "recorded": 990, "skipped": 8}
+    assert planned_today(of(sums=sums), ONE) == 3_540
+    assert planned_today(of(days=[]), ONE) == 0
     told = shown(of(sums=sums, task=task_of_rehearsal(700, WINDOWS[0], ONE)), TERMS, ONE)
-    assert (told["planned_today"], told["rehearsal"], told["rehearsal_links"]) == (3_547, True, 700)
+    assert (told["planned_today"], told["rehearsal"], told["rehearsal_links"]) == (3_540, True, 700)
     assert "rehearsal_links" not in shown(of(sums=sums), TERMS, ONE)
 
 

@@ -112,6 +112,7 @@ def test_a_rehearsal_begins_with_a_line_in_koreas_time() -> None:
     batch = Batch("w", False, (progress(), Progress(**{name: getattr(progress(), name) for name in FIELDS} | {"org_code": SEEDED})))
     one = beginning(batch, NOW, {BANK: NOW + timedelta(minutes=3)}, 0)
     assert one == f"rehearsal at {BANK}, 60 links due, from 10:02:03 to 10:05:03 KST"
+    assert beginning(batch, NOW, {BANK: NOW}, 1).endswith(" KST; it takes the place of one that was open")
     both = beginning(batch, NOW, {BANK: NOW + timedelta(minutes=3), SEEDED: NOW + timedelta(minutes=2)}, 1)
     assert both.startswith(
         "rehearsal at 2 providers, 120 links due, from 10:02:03 to 10:05:03 KST; it takes the place of one that was open at 1"
