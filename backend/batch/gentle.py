@@ -60,10 +60,15 @@ class Gentle:
             self._eases[org_code] = eased(self._eases[org_code], told, now=now, options=self._options)
         return self._eases[org_code]
 
+    def is_eased(self, org_code: str, now: float) -> bool:
+        """Whether it is asked for less than its course."""
+        ease = self.ease(org_code, now)
+        return ease.share < 1 or now < ease.held_until
+
     def allowed(self, org_code: str, wanted: int, *, part: float, second: float, now: float) -> int:
         """How many of `wanted` links may leave. `part`: of a link, what its course asked for since the last time; `second`: in a second."""
         ease = self.ease(org_code, now)
-        if ease.share >= 1 and now >= ease.held_until:
+        if not self.is_eased(org_code, now):
             self._credits.pop(org_code, None)
             return wanted
         self._credits[org_code] = earned(self._credits.get(org_code, 0.0), ease, part, second=second, now=now)

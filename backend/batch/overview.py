@@ -23,6 +23,7 @@ from backend.providers.contract import Provider
 
 FEW = 100  # links of each provider up to which they are counted whenever somebody looks
 MOST_COUNTED = 10_000  # links of all of them, those first that have little left: a look takes no longer than some ten milliseconds
+LATELY = timedelta(minutes=2)  # and the minute that runs: so long a pace is looked at that is not the planned one
 SETTLED = timedelta(seconds=5)  # of a minute, after which its own pace is known
 
 
@@ -46,6 +47,7 @@ class OfProvider(Struct, frozen=True, kw_only=True):
     is_exact: bool = True  # whether there are no more
     task: Task | None = None  # what it is doing; None: nothing
     taken: int = 0  # of the task
+    lately: int = 0  # of that, since `recent`
     hold: Row | None = None  # of `batch_steering.paused`; None: it is not held
 
 
@@ -63,6 +65,7 @@ def shown(of: OfProvider, terms: Terms, now: datetime) -> dict[str, Any]:
         "unknown": of.troubled["unknown"] if of.troubled else 0,
         "planned_today": planned_today(of, now),
         "pace_per_minute": pace(of.latest, now),
+        "eased": is_eased(of.latest, now),
         **({"finish_estimate": iso(ends)} if ends is not None else {}),
         "lag_seconds": round(lag(task, taken=of.taken, now=now), 1) if task is not None and due and of.hold is None else 0.0,
         "paused": of.hold is not None,
@@ -114,18 +117,40 @@ def pace(latest: Row | None, now: datetime) -> int:
     return round(float(latest["sent"] + latest["skipped"]) / seconds * SECONDS_OF_MINUTE)
 
 
+def is_eased(latest: Row | None, now: datetime) -> bool:
+    """Whether less leaves now than is planned, since the provider showed that it has enough."""
+    return latest is not None and latest["minute"] <= now < latest["minute"] + MINUTE and bool(latest["eased"])
+
+
+def recent(task: Task, now: datetime) -> datetime:
+    """From when on a task's own pace is looked at: some whole minutes ago, or its beginning."""
+    since = now.replace(second=0, microsecond=0) - LATELY
+    return max([since, *task.minutes[:1]])
+
+
 def finish(of: OfProvider, terms: Terms, now: datetime) -> datetime | None:
     """When the last link that is due leaves, if all goes as planned. None: this week it does not, or nobody can tell."""
     if of.task is not None and of.task.is_rehearsal:
-        return _later(of.task, now)
+        return _ends(of, of.task, now)
     if of.plan is None or of.plan["left_over"] or not terms.automatic:
         return None
     last = max((row for row in of.days if row["links"] and row["day"] >= in_korea(now)), key=lambda row: row["day"], default=None)
     if last is None:
         return None
     if last["day"] == in_korea(now):
-        return _later(of.task, now) if of.task is not None else None
+        return _ends(of, of.task, now) if of.task is not None else None
     return task_of_day(last["links"], terms.minutes_on(of.provider, last["day"]), midnight(last["day"])).ends
+
+
+def _ends(of: OfProvider, task: Task, now: datetime) -> datetime | None:
+    """As planned; while its provider asked for less, at the pace of the last minutes. None: at that pace not all will go."""
+    planned = _later(task, now)
+    if planned is None or not is_eased(of.latest, now):
+        return planned
+    if not of.lately:
+        return None
+    ends = now + task.left(of.taken) / of.lately * (now - recent(task, now))
+    return max(planned, ends) if ends <= task.minutes[-1] + MINUTE else None
 
 
 def _later(task: Task, now: datetime) -> datetime | None:

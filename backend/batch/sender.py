@@ -317,9 +317,10 @@ class Sender:
         first = next(iter(self._flights.values()), None)
         at = self._passed if first is None else first[0]
         now = self._tools.clock.now()
+        eased = self._tools.gentle.is_eased(self._org_code, self._tools.clock.monotonic())
         try:
             held = await self._tools.database.single(
-                lambda connection: batch_sends.beat(connection, self._run, (at.due_on, at.link_id), counts, now)
+                lambda connection: batch_sends.beat(connection, self._run, (at.due_on, at.link_id), counts, now, eased=eased)
             )
         except EngineUnavailable:
             self._count(sent=counts.sent, recorded=counts.recorded, failed=counts.failed, skipped=counts.skipped)

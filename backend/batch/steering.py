@@ -15,7 +15,7 @@ from msgspec import Struct
 from backend.batch.calendar import in_korea, sunday_of
 from backend.batch.closures import closures_of
 from backend.batch.courses import Task
-from backend.batch.overview import OfProvider, explained, most_counted, remaining, shown
+from backend.batch.overview import OfProvider, explained, most_counted, recent, remaining, shown
 from backend.batch.pace import MINUTE
 from backend.batch.reconciling import task_now
 from backend.batch.terms import Terms
@@ -146,6 +146,7 @@ class Steering:
         latest = await batch_steering.latest(connection, now - MINUTE, now)
         tasks = dict(self._tasks(providers, plans, rehearsals, now))
         taken = await batch_steering.taken_since(connection, [(code, task.since) for code, task in tasks.items()])
+        lately = await batch_steering.taken_since(connection, [(code, recent(task, now)) for code, task in tasks.items()])
         remain = {one.org_code: remaining(plans.get(one.org_code), sums.get(one.org_code)) for one in providers}
         left = {code: task.left(taken.get(code, 0)) for code, task in tasks.items() if task.is_rehearsal}
         most = most_counted({code: max(links, left.get(code, 0)) for code, links in remain.items()})
@@ -163,6 +164,7 @@ class Steering:
                 is_exact=counted.get(code, 0) < most[code],
                 task=tasks.get(code),
                 taken=taken.get(code, 0),
+                lately=lately.get(code, 0),
                 hold=paused.get(ALL) or paused.get(code),
             )
             for provider in providers

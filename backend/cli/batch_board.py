@@ -36,6 +36,7 @@ class Progress(Struct, frozen=True, kw_only=True):
     pace_per_minute: int
     finish_estimate: datetime | None = None
     lag_seconds: float
+    eased: bool = False
     paused: bool = False
     paused_because: str = ""
     paused_until: datetime | None = None
@@ -75,7 +76,7 @@ def batch_table(batch: Batch, now: datetime, *, trouble: str = "") -> Table:
             f"{one.skipped:,}",
             Text(f"{one.unknown:,}", "yellow" if one.unknown else ""),
             f"{one.planned_today:,}",
-            f"{one.pace_per_minute:,}" if one.pace_per_minute else "",
+            Text(f"{one.pace_per_minute:,}" + " eased" * one.eased, "yellow" if one.eased else "") if one.pace_per_minute else "",
             Text(f"{one.lag_seconds:.0f} s", "yellow") if one.lag_seconds >= BEHIND else "",
             _finish(one, now),
             *([f"{one.rehearsal_links:,}" if one.rehearsal else ""] if rehearsed else []),

@@ -78,16 +78,20 @@ def _progress() -> Schema:
             "skipped": _said(_COUNT, "Links that were left out when their turn came, since their person had refreshed them"),
             "unknown": _said(_COUNT, "Links of whose last attempt nobody knows how it ended"),
             "planned_today": _said(
-                _COUNT, "Links that the plan has for today, from the moment on in which it was made last. Rehearsals are not in it"
+                _COUNT,
+                "Links that the plan has for today, from the moment on in which it was made last. Rehearsals are not in it",
             ),
             "pace_per_minute": _said(_COUNT, "Links that leave in a minute, now; 0: none does"),
+            "eased": _said(_FLAG, "Whether less leaves now than is planned, since it was slow or said 429"),
             "lag_seconds": _said(_NUMBER, "By which today, or the rehearsal, is behind its course; 0: it is not, or nothing is due"),
             "paused": _said(_FLAG, "It, or all"),
             "rehearsal": _said(_FLAG, "Whether a window is open that an operator asked for"),
         },
         {
             "finish_estimate": _said(
-                MOMENT, "When the last due link leaves, as planned; absent: nothing is due, it is held, or not all will go"
+                MOMENT,
+                "When the last due link leaves, as planned, or while `eased` at the pace of the last minutes; "
+                "absent: nothing is due, it is held, or not all will go",
             ),
             "paused_because": _said(
                 {"type": "string", "enum": ["operator", "out_of_window"]},

@@ -161,7 +161,7 @@ _INTEND = statement(
 _BEAT = statement(
     f"""
     UPDATE batch_commands SET at_due = :at_due, at_link = :at_link, beat_at = :now, sent = sent + :sent, recorded = recorded + :recorded,
-      failed = failed + :failed, skipped = skipped + :skipped
+      failed = failed + :failed, skipped = skipped + :skipped, eased = :eased
     WHERE {_OF_RUN}
     RETURNING {_HELD}
     """  # noqa: S608  # constants
@@ -275,9 +275,14 @@ async def intend(connection: Connection, run: Run, due: Due, user_ids: Sequence[
     return await _INTEND.rows(connection, values)
 
 
-async def beat(connection: Connection, run: Run, at: tuple[date, int], counts: Counts, now: datetime) -> bool | None:
-    """Writes how far the run is, and adds its counts. Returns whether the batch is held; None: the run was overtaken."""
-    values = {**run.values(), **structs.asdict(counts), "at_due": at[0], "at_link": at[1], "now": now}
+async def beat(
+    connection: Connection, run: Run, at: tuple[date, int], counts: Counts, now: datetime, *, eased: bool = False
+) -> bool | None:
+    """Writes how far the run is, and adds its counts. `eased`: whether its provider asked for less.
+
+    Returns whether the batch is held; None: the run was overtaken.
+    """
+    values = {**run.values(), **structs.asdict(counts), "at_due": at[0], "at_link": at[1], "now": now, "eased": eased}
     paused: bool | None = await _BEAT.value(connection, values)
     return paused
 

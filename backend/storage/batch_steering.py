@@ -77,7 +77,7 @@ _UNKNOWN = statement(
 )
 _RUNNING = statement(
     """
-    SELECT DISTINCT ON (org_code) org_code, minute, size, sent, skipped, state, beat_at FROM batch_commands
+    SELECT DISTINCT ON (org_code) org_code, minute, size, sent, skipped, state, beat_at, eased FROM batch_commands
     WHERE minute > :since AND minute <= :now ORDER BY org_code, minute DESC
     """
 )

@@ -17,6 +17,7 @@ from backend.batch.overview import (
     most_counted,
     pace,
     planned_today,
+    recent,
     remaining,
     shown,
 )
@@ -61,6 +62,7 @@ def test_a_provider_without_anything_is_shown_as_such() -> None:
         "unknown": 0,
         "planned_today": 0,
         "pace_per_minute": 0,
+        "eased": False,
         "lag_seconds": 0.0,
         "paused": False,
         "rehearsal": False,
@@ -129,6 +131,23 @@ def test_a_week_that_is_not_done_has_no_end() -> None:
     assert "finish_estimate" not in shown(of(hold={"reason": "operator", "until": None}), TERMS, ONE)
     assert "finish_estimate" not in shown(of(counted=0, is_exact=True), TERMS, ONE)
     assert "finish_estimate" in shown(of(), TERMS, ONE)
+
+
+def test_while_a_provider_asked_for_less_the_end_is_told_from_what_left_lately() -> None:
+    now = ONE + timedelta(hours=1, seconds=30)
+    latest = {"minute": ONE + 60 * MINUTE, "size": 10, "sent": 4, "skipped": 0, "beat_at": now, "eased": True}
+    today = {"days": [day(0, 3_540)], "taken": 600, "latest": latest}
+    planned = finish(of(**today | {"latest": latest | {"eased": False}}), TERMS, now)
+    assert planned == WINDOWS[0].begins + 354 * MINUTE
+    assert finish(of(**today, lately=26), TERMS, now) == planned, "no sooner than its course"
+    assert recent(task_of_day(3_540, minutes_of(WINDOWS), ONE), now) == ONE + 58 * MINUTE
+    later = finish(of(**today | {"taken": 690}, lately=24), TERMS, now)
+    assert later == now + 2_850 / 24 * timedelta(minutes=2.5)
+    assert finish(of(**today, lately=12), TERMS, now) is None, "not in this window"
+    assert finish(of(**today, lately=0), TERMS, now) is None
+    told = shown(of(**today, lately=12), TERMS, now)
+    assert (told["eased"], told["pace_per_minute"], "finish_estimate" in told) == (True, 8, False)
+    assert not shown(of(**today), TERMS, now + MINUTE)["eased"], "that minute is over"
 
 
 def test_a_rehearsal_ends_with_its_course() -> None:

@@ -198,6 +198,7 @@ async def test_a_provider_that_is_asked_too_much_is_asked_less_and_nothing_is_gi
     assert 5 <= sending.tally.sent < 40
     assert {key[0] for key in await stage.states()} == {"failed"}
     assert await stage.due() == 100
+    assert (await stage.row(minute))["eased"], "and operators are told"
     assert {key[1] for key in await stage.states()} == {0}, "a quota of attempts is for what fails"
 
 
