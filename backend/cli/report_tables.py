@@ -195,7 +195,7 @@ def _reasons(each: Reported, *, scheduled: bool) -> Text:
 
 def alerts_table(alerts: Iterable[Alert]) -> Table:
     """Those that are open first."""
-    table = Table("since", "until", "kind", "what", "facts", box=box.SIMPLE)
+    table = Table("since (KST)", "until (KST)", "kind", "what", "facts", box=box.SIMPLE)
     for each in alerts:
         facts = ", ".join(f"{name}: {value}" for name, value in each.facts.items())
         until = _moment(each.closed_at) if each.closed_at else "now"
@@ -218,4 +218,4 @@ def _ms(value: float | None) -> str:
 
 
 def _moment(moment: datetime) -> str:
-    return f"{moment.astimezone():%m-%d %H:%M:%S}"
+    return f"{moment.astimezone(KST):%m-%d %H:%M:%S}"
