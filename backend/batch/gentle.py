@@ -25,7 +25,7 @@ class _Second:
     answers: int = 0
     slow: int = 0
     busy: int = 0
-    retry_after_s: float = 0.0
+    held_until: float = 0.0
 
 
 class Gentle:
@@ -45,18 +45,18 @@ class Gentle:
             second.answers += 1
             second.slow += noticed.weight is Weight.SLOW
 
-    def busy(self, org_code: str, retry_after_s: float) -> None:
-        """A provider said that it is asked too much, and after how long it may be asked again; 0: it did not say."""
+    def busy(self, org_code: str, retry_after_s: float, now: float) -> None:
+        """A provider said now that it is asked too much, and after how long it may be asked again; 0: it did not say."""
         second = self._seconds[org_code]
         second.busy += 1
-        second.retry_after_s = max(second.retry_after_s, retry_after_s)
+        second.held_until = max(second.held_until, now + retry_after_s)
 
     def ease(self, org_code: str, now: float) -> Ease:
         """How gently to ask it, at most one step since a second. `now`: monotonic seconds."""
         if now - self._stepped.get(org_code, -1.0) >= 1.0:
             self._stepped[org_code] = now
             seen = self._seconds.pop(org_code, _Second())
-            told = Seen(answers=seen.answers, slow=seen.slow, busy=seen.busy, retry_after_s=seen.retry_after_s)
+            told = Seen(answers=seen.answers, slow=seen.slow, busy=seen.busy, retry_after_s=max(seen.held_until - now, 0.0))
             self._eases[org_code] = eased(self._eases[org_code], told, now=now, options=self._options)
         return self._eases[org_code]
 

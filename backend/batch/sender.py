@@ -273,7 +273,7 @@ class Sender:
         tally.left += came.state is State.LEFT
         self._count(failed=1)
         if came.busy_for is not None:
-            self._tools.gentle.busy(self._org_code, came.busy_for)
+            self._tools.gentle.busy(self._org_code, came.busy_for, self._tools.clock.monotonic())
         if came.error_code == OUT_OF_WINDOW:
             log.error("batch.out_of_window", org_code=self._org_code)
             self._shut = True

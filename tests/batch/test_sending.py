@@ -202,6 +202,19 @@ async def test_a_provider_that_is_asked_too_much_is_asked_less_and_nothing_is_gi
     assert {key[1] for key in await stage.states()} == {0}, "a quota of attempts is for what fails"
 
 
+async def test_a_link_a_minute_goes_on_after_a_429_every_other_minute(stage: Stage) -> None:
+    await stage.linked(5)
+    await stage.provider(mode="http429")
+    sending, sent = stage.sending(), []
+    for _ in range(5):
+        minute = await stage.command(size=1, into=59)
+        await sending.send(TELECOM, minute)
+        sent.append((await stage.row(minute))["sent"])
+        await stage.provider(mode="ok")
+        stage.move(3)  # what it asked for
+    assert sent == [1, 0, 1, 0, 1], "half of a link is kept from one command to the next"
+
+
 async def test_a_window_that_the_provider_knows_otherwise_ends_the_command(stage: Stage) -> None:
     await stage.linked(100)
     await stage.provider(mode="out_of_window")
