@@ -35,6 +35,7 @@ from backend.storage.database import Database
 from backend.storage.statements import Connection, Row, Values
 
 CHUNK = 1 / CHUNKS_OF_SECOND  # seconds
+LEAVING = 0.02  # seconds that the calls of a chunk take to leave, one after the other
 LONGEST_SLEEP = 0.5  # seconds between two looks at whether the worker stops
 
 Sleep = Callable[[float], Awaitable[None]]
@@ -147,12 +148,12 @@ class Sender:
                 chunk = self._not_before(chunk)
                 if chunk < CHUNKS_OF_MINUTE:
                     await self._chunk(chunk, self._provider)
-                    chunk = self._not_before(chunk) + 1  # what left late has taken the place of the chunk that stands there
+                    chunk = self._not_before(chunk, LEAVING) + 1  # what leaves late has taken the place of the chunk that stands there
                 self._beat_each_second(chunk // CHUNKS_OF_SECOND)
 
-    def _not_before(self, chunk: int) -> int:
-        """This chunk, or that of this moment, if this one's time has passed: then those in between are missed."""
-        now = self._now()
+    def _not_before(self, chunk: int, ahead: float = 0.0) -> int:
+        """This chunk, or that of this moment (or so much later), if this one's time has passed: then those in between are missed."""
+        now = self._now(ahead)
         self._tools.tally.missed += max(now - chunk, 0) if chunk else 0
         return max(now, chunk)
 
@@ -160,9 +161,9 @@ class Sender:
     def _is_done(self) -> bool:
         return self._grid.left <= 0 or (self._read_out and not self._links)
 
-    def _now(self) -> int:
-        """The chunk of this moment."""
-        return int((self._tools.clock.monotonic() - self._begins) / CHUNK + 1e-6)
+    def _now(self, ahead: float) -> int:
+        """The chunk of this moment, or of one that is so much later."""
+        return int((self._tools.clock.monotonic() + ahead - self._begins) / CHUNK + 1e-6)
 
     async def _until(self, chunk: int) -> bool:
         """Waits for its moment. False: not all the way; there may be a reason to stop."""
