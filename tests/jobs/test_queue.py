@@ -63,8 +63,8 @@ async def test_a_job_outlives_its_due_time_by_a_day(jobs: Any) -> None:
     assert timedelta(days=3, hours=23) < timedelta(seconds=await jobs.redis.ttl("arq:job:a")) <= timedelta(days=4)
 
 
-async def test_valkey_away_is_an_engine_that_is_unavailable(tmp_path: Path) -> None:
-    redis = connect(f"unix://{tmp_path}/nobody.sock", timeout=0.5, pool=1)
+async def test_valkey_away_is_an_engine_that_is_unavailable(engines_folder: Path) -> None:
+    redis = connect(f"unix://{engines_folder}/nobody.sock", timeout=0.5, pool=1)
     with pytest.raises(EngineUnavailable) as caught:
         await ValkeyQueue(redis=redis, clock=SystemClock()).enqueue([Job("collect", {}, "a")])
     assert caught.value.engine == "Valkey"

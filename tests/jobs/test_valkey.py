@@ -40,13 +40,13 @@ def test_another_kind_of_address_is_refused_without_repeating_it() -> None:
     assert "word" not in str(caught.value)
 
 
-async def test_a_frozen_server_does_not_hold_its_caller(tmp_path: Path) -> None:
+async def test_a_frozen_server_does_not_hold_its_caller(engines_folder: Path) -> None:
     async def never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
         writer.close()
 
-    async with await asyncio.start_unix_server(never_answer, f"{tmp_path}/frozen.sock"):
-        redis = connect(f"unix://{tmp_path}/frozen.sock", timeout=0.1, pool=1)
+    async with await asyncio.start_unix_server(never_answer, f"{engines_folder}/frozen.sock"):
+        redis = connect(f"unix://{engines_folder}/frozen.sock", timeout=0.1, pool=1)
         start = time.monotonic()
         with pytest.raises(EngineUnavailable), engine_errors():
             await redis.ping()
