@@ -78,7 +78,7 @@ def read_people(database_url: str, keys: str) -> Counter[str | None]:
 
 
 async def until_resealed(database_url: str, key_id: str, running: subprocess.Popen[bytes]) -> None:
-    """Returns when somebody's row is sealed with this key. It looks at envelopes only: to open everybody takes longer than to reseal them."""
+    """Returns when somebody's row is sealed with this key. To open everybody would take longer than to reseal them."""
     connection = await asyncpg.connect(database_url)
     try:
         async with asyncio.timeout(60):
