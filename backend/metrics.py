@@ -172,6 +172,11 @@ class Metric(Enum):
     BATCH_PACE = ("moa_batch_pace_links_per_minute", Kind.GAUGE, ("org_code",), "Links that its last minute's command took.")
     BATCH_LAG = ("moa_batch_lag_seconds", Kind.GAUGE, ("org_code",), "By how much it is behind its plan.")
     BATCH_PAUSED = ("moa_batch_paused", Kind.GAUGE, ("org_code",), "1 while an operator holds it.")
+    # The same, told by the worker that reads them
+    BATCH_LINKS_BEGUN = ("moa_batch_begun_total", Kind.COUNTER, (), "Links that this process began to read.")
+    BATCH_LINKS_ENDED = ("moa_batch_ended_total", Kind.COUNTER, ("outcome",), "How they ended: recorded, failed, left, skipped, unknown.")
+    BATCH_READING = ("moa_batch_reading_links", Kind.GAUGE, (), "Links that it reads now.")
+    BATCH_MISSED = ("moa_batch_missed_chunks_total", Kind.COUNTER, (), "Tenths of a second whose share came too late, and was spread.")
 
     # Engines and pools
     ENGINE_UP = ("moa_engine_up", Kind.GAUGE, ("engine",), "1 if the engine answered this process within two seconds.")

@@ -161,6 +161,8 @@ async def run_worker(settings: Settings, queue: str, listener: socket.socket | N
             worker = _worker(foundation, hands, holding) if batch is None else _batch_worker(foundation, batch, holding)
             foundation.watched("worker")
             foundation.metrics.watch(partial(_running, worker, name))
+            if batch is not None:
+                foundation.metrics.watch(batch.sending.tally.measured)
             await foundation.warm()
             probes = Probes(institutions=clients, database=foundation.database, collecting=hands.collecting)
             async with (

@@ -28,6 +28,7 @@ from backend.batch.terms import Terms
 from backend.clock import Clock
 from backend.errors import EngineUnavailable
 from backend.jobs.queue import Postponed
+from backend.metrics import Metric, Sample, Samples, counted
 from backend.providers.contract import Provider
 from backend.storage import batch_sends, batch_steering
 from backend.storage.batch_sends import Counts, Run, State
@@ -55,6 +56,14 @@ class Tally:
     unknown: int = 0
     missed: int = 0  # chunks that were more than a slot late
     flying: int = 0  # links that are being read now
+
+    def measured(self) -> Samples:
+        """Of this process."""
+        ended = {name: getattr(self, name) for name in ("recorded", "failed", "left", "skipped", "unknown")}
+        yield Sample(Metric.BATCH_LINKS_BEGUN, (), self.sent)
+        yield from counted(Metric.BATCH_LINKS_ENDED, ended)
+        yield Sample(Metric.BATCH_READING, (), self.flying)
+        yield Sample(Metric.BATCH_MISSED, (), self.missed)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,9 @@ from backend.batch.commands import DueLink, Position
 from backend.batch.pace import CHUNKS_OF_MINUTE
 from backend.batch.paging import page_size
 from backend.batch.refreshing import ScheduledRefreshing
-from backend.batch.sender import Sender
+from backend.batch.sender import Sender, Tally
 from backend.jobs.queue import Postponed
+from backend.metrics import Metric
 from tests.batch.stage import BANK, TELECOM, Stage
 
 LATE = 55  # seconds into a minute at which a command may begin as well: most of what is asked here shows in five seconds
@@ -371,3 +372,10 @@ async def test_a_command_whose_minute_has_passed_sends_nothing(stage: Stage) -> 
 async def test_a_command_of_a_provider_that_left_the_directory_ends(stage: Stage) -> None:
     minute = await carried_out(stage, 3, "X1NOBODY01")
     assert (await stage.row(minute, "X1NOBODY01"))["state"] == "ended"
+
+
+def test_what_a_process_did_is_shown_to_prometheus() -> None:
+    shown = {(sample.metric, *sample.labels): sample.value for sample in Tally(sent=9, recorded=4, left=2, missed=5, flying=3).measured()}
+    ended = {outcome: shown.pop((Metric.BATCH_LINKS_ENDED, outcome)) for outcome in ("recorded", "failed", "left", "skipped", "unknown")}
+    assert ended == {"recorded": 4, "failed": 0, "left": 2, "skipped": 0, "unknown": 0}
+    assert shown == {(Metric.BATCH_LINKS_BEGUN,): 9, (Metric.BATCH_READING,): 3, (Metric.BATCH_MISSED,): 5}
