@@ -25,6 +25,7 @@ from backend.batch.terms import Terms, midnight
 from backend.clock import Clock
 from backend.providers.contract import Provider
 from backend.providers.directory import Directory
+from backend.providers.traffic import PROBES
 from backend.storage import batch_plans, batch_steering
 from backend.storage.batch_due import Due
 from backend.storage.database import Database
@@ -113,7 +114,7 @@ class Planning:
     async def _history(self, org_codes: Sequence[str], now: datetime) -> dict[str, Known]:
         today = midnight(in_korea(now))
         async with self._database.reading() as connection:
-            past = await batch_plans.past_days(connection, org_codes, today)
+            past = await batch_plans.past_days(connection, org_codes, today, without=PROBES)
             scheduled = await batch_plans.scheduled_calls(connection, org_codes, today)
         days: dict[str, list[PastDay]] = {}
         for row in past:

@@ -34,6 +34,7 @@ from backend.clock import Clock, iso
 from backend.jobs.queue import JobQueue, QueueName
 from backend.providers.contract import Provider
 from backend.providers.directory import Directory
+from backend.providers.traffic import PROBES
 from backend.reporting.alarms import AlertKind, Facts
 from backend.storage import batch_commands, batch_plans, batch_sends, batch_steering
 from backend.storage.batch_due import Due
@@ -182,7 +183,7 @@ class Reconciling:
         if self._user_calls is None or now - self._user_calls[0] >= USERS_SEEN:
             since = now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
             async with self._database.reading() as connection:
-                calls = await batch_commands.user_calls(connection, since)
+                calls = await batch_commands.user_calls(connection, since, without=PROBES)
             seconds = (now - since).total_seconds()
             self._user_calls = now, {org_code: count / seconds for org_code, count in calls.items()}
         return self._user_calls[1]

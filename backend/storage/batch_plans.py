@@ -32,7 +32,8 @@ _PAST = statement(
     """
     WITH called AS (
       SELECT CAST(hour AT TIME ZONE 'Asia/Seoul' AS date) AS day, org_code, sum(calls) AS calls FROM traffic
-      WHERE NOT scheduled AND hour >= :begins AND hour < :ends AND org_code = ANY(CAST(:org_codes AS text[])) GROUP BY 1, 2)
+      WHERE NOT scheduled AND hour >= :begins AND hour < :ends AND org_code = ANY(CAST(:org_codes AS text[])) AND api_code <> :without
+      GROUP BY 1, 2)
     SELECT called.org_code, called.day, CAST(called.calls AS bigint) AS calls, counted.users
     FROM called LEFT JOIN traffic_days counted ON counted.day = called.day AND counted.org_code = called.org_code AND NOT counted.scheduled
     ORDER BY called.org_code, called.day
@@ -111,9 +112,13 @@ async def count_slice(connection: Connection, org_code: str, due: Due, after: tu
     return await _COUNT.rows(connection, values)
 
 
-async def past_days(connection: Connection, org_codes: Sequence[str], today: datetime) -> list[Row]:
-    """org_code, day, calls, users (NULL: not counted) of people's calls on days before `today`, its first moment."""
-    return await _PAST.rows(connection, {"org_codes": list(org_codes), "begins": today - HISTORY, "ends": today})
+async def past_days(connection: Connection, org_codes: Sequence[str], today: datetime, *, without: str) -> list[Row]:
+    """org_code, day, calls, users (NULL: not counted) of people's calls on days before `today`, its first moment.
+
+    `without`: the code of an API that nobody asks for.
+    """
+    values = {"org_codes": list(org_codes), "begins": today - HISTORY, "ends": today, "without": without}
+    return await _PAST.rows(connection, values)
 
 
 async def scheduled_calls(connection: Connection, org_codes: Sequence[str], today: datetime) -> dict[str, tuple[int, float | None]]:

@@ -12,7 +12,8 @@ from backend.batch.planning import LOOK, Planning
 from backend.batch.terms import Terms, midnight
 from backend.clock import ManualClock
 from backend.providers.contract import Provider
-from backend.storage import batch_plans
+from backend.providers.traffic import PROBES
+from backend.storage import batch_commands, batch_plans
 from backend.storage.database import Database
 from tests.batch.given import SUNDAY
 from tests.batch.rows import BANK, CARD, ONE, directory, linked, provider, ran
@@ -124,6 +125,17 @@ async def test_what_calls_cost_and_what_people_called_is_read_from_the_sums(data
     assert made["days"][0]["already"] == 50
     assert all(500 < day["user_calls"] < 2_500 for day in made["days"])
     assert made["forecast_error"] is not None
+
+
+async def test_probes_are_no_calls_of_people(database: Database) -> None:
+    sums = """INSERT INTO traffic (hour, org_code, api_code, scheduled, calls, successes, cancelled, slow, ms, ms_squared, histogram)
+        VALUES ($1, $2, $3, FALSE, $4, $4, 0, 0, 1, 1, '{}')"""
+    await ran(database, sums, NIGHT - A_DAY, BANK, "BA01", 1_000)
+    await ran(database, sums, NIGHT - A_DAY, BANK, PROBES, 90)
+    async with database.reading() as connection:
+        [day] = await batch_plans.past_days(connection, [BANK], NIGHT, without=PROBES)
+        recent = await batch_commands.user_calls(connection, NIGHT - 2 * A_DAY, without=PROBES)
+    assert (day["calls"], recent) == (1_000, {BANK: 1_000})
 
 
 async def test_an_impossible_week_is_planned_as_far_as_it_goes(database: Database) -> None:
