@@ -18,14 +18,14 @@ from typing import Any
 import asyncpg
 import httpx
 
-from tests.faults.checkers import code_of, judged
+from tests.faults.checkers import ENDED, ITEM_ENDED, NEVER_SIGNED, code_of, judged
 from tests.faults.history import JSON, Evidence, History, Log, Rows, Tape
 from tests.faults.people import Person, over
 from tests.faults.supervisor import Fleet
 
 HEALED = 30.0  # seconds after the last disturbance
 MOST_FAULTS = 40  # that are printed
-AT_ONCE = 20  # people who register once more
+AT_ONCE = 20  # people who register once more; fewer where calls have little time, since a crowd disturbs itself
 SPARE = 5.0  # seconds more that a follower is given, so that its last words are about the system and not about itself
 
 BANK, CARD, EFIN = "A1MOABK001", "B1MOACD001", "E1MOAEF001"
@@ -45,6 +45,7 @@ class Stage:
         self.people: list[Person] = []
         self.began = time.time()
         self.ill = False  # whether an institution, or the way to it, was made ill
+        self.at_once = AT_ONCE
         self._lives: list[asyncio.Task[None]] = []
         self._deserted, self._met = len(fleet.deserters), set(fleet.tracebacks())
 
@@ -125,13 +126,21 @@ class Stage:
         await asyncio.gather(*self._lives, return_exceptions=True)
 
     async def _settled(self, deadline: float) -> tuple[Rows, Mapping[str, Log]]:
-        """Rows and feeds when the last fact has been handed over, or the time is over."""
+        """Rows and feeds at one moment, at which nothing was under way and each fact handed over; or when the time is over."""
         rows = await rows_of(self.fleet, self.people)
-        while rows.outbox and time.time() < deadline:
+        while True:
+            logs = await asyncio.gather(*(self._log(person) for person in self.people))
+            before, rows = rows, await rows_of(self.fleet, self.people)
+            # What was deferred may begin again at any moment: rows that changed while the feeds were read belong to other feeds.
+            if (rows == before and not rows.outbox and not _under_way(rows)) or time.time() > deadline:
+                return rows, {person.sub: log for person, log in zip(self.people, logs, strict=True) if log is not None}
             await asyncio.sleep(0.05)
-            rows = await rows_of(self.fleet, self.people)
-        logs = await asyncio.gather(*(self._log(person) for person in self.people))
-        return rows, {person.sub: log for person, log in zip(self.people, logs, strict=True) if log is not None}
+
+    async def until_landed(self) -> None:
+        """Until nothing is deferred any more, whatever was accepted has ended, and its facts are handed over."""
+        async with asyncio.timeout(HEALED):
+            while (rows := await rows_of(self.fleet, self.people)).outbox or _under_way(rows, "deferred"):
+                await asyncio.sleep(0.05)
 
     async def _log(self, person: Person) -> Log | None:
         """All that the feed still holds: from its beginning, or from where a client of ours joined last."""
@@ -152,7 +161,7 @@ class Stage:
         chosen = await _chosen(self.fleet, self.people)
         people = [person for person in self.people if chosen.get(person.sub)]
         calm = {person.sub: person.again(History()) for person in people}
-        turns = asyncio.Semaphore(AT_ONCE)  # a crowd would disturb itself
+        turns = asyncio.Semaphore(self.at_once)
 
         async def lives(person: Person) -> None:
             async with turns:
@@ -165,10 +174,20 @@ class Stage:
             if call.get("user") and call["path"] != WAITING:
                 needs[call["user"], call["org_code"]][code_of(call)] += 1
         rows = await rows_of(self.fleet, people)
+        begun = {registration_id for person in calm.values() for _, registration_id in person.history.accepted()}
+        cut = [row for row in rows.items if row["registration_id"] in begun and row["status"] != "completed"]
+        assert not cut, f"nothing disturbed these, and yet they did not complete, so that what is needed is not known: {cut}"
         again = {(row["user_id"], row["org_code"]): frozenset[str]() for row in rows.items}
         for row in rows.assets:
             again[row["user_id"], row["org_code"]] |= {row["id"]}
         return needs, again
+
+
+def _under_way(rows: Rows, *more: str) -> bool:
+    """Whether a registration, or a provider of one that was signed, has not ended; a provider's status among `more` counts as no end."""
+    signed = {row["id"] for row in rows.registrations if row["status"] not in NEVER_SIGNED}
+    statuses = {row["status"] for row in rows.items if row["registration_id"] in signed}
+    return not ({row["status"] for row in rows.registrations} <= ENDED and statuses <= ITEM_ENDED - set(more))
 
 
 def _in(tape: Tape, user: str, epoch: str) -> list[Any]:

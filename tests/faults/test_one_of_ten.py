@@ -1,4 +1,5 @@
-"""One provider of ten misbehaves, in each way that the sandbox knows: nine end as if nothing were wrong, the tenth as the contract says.
+"""One provider of ten misbehaves, in each way that the sandbox knows: nine end as if nothing were wrong, the tenth as the contract says,
+and what was deferred lands.
 
 In: a fleet whose calls have little time. Out: how each provider ended and when, what the worker holds after rounds of all modes, and every
 log line, which is searched for what was secret on the wire. How long the nine take is measured elsewhere (`benchmarks/one_of_ten.py`).
@@ -65,7 +66,7 @@ async def hasty_fleet() -> AsyncIterator[Fleet]:
 @pytest.fixture
 async def stage(hasty_fleet: Fleet) -> AsyncIterator[Stage]:
     async with a_stage(hasty_fleet) as made:
-        made.ill = True
+        made.ill, made.at_once = True, 2
         yield made
 
 
@@ -92,12 +93,15 @@ class Rounds:
     def judge(self, evidence: Evidence) -> list[str]:
         """What ended otherwise than it should, or too late."""
         faults = []
+        stored = {(row["user_id"], row["org_code"]): row["status"] for row in evidence.rows.items}
         for tape in evidence.tapes:
             org_code, mode = self.ill[tape.user]
             ends = _ends(tape)
             ill, seconds = ends.pop(org_code)
             if ill != MODES[mode]:
                 faults.append(f"{mode}: {ill}")
+            if ill == "deferred" and (landed := stored[tape.user, org_code]) != "completed":
+                faults.append(f"{mode}: landed as {landed}")
             if seconds > PROVIDER_DEADLINE + LATE:
                 faults.append(f"{mode}: ended after {seconds:.1f} s")
             faults += [f"{mode}: {other} ended as {end}" for other, (end, _) in ends.items() if end != "completed"]
@@ -173,6 +177,7 @@ async def test_nine_providers_do_not_notice_the_tenth_and_no_log_tells_what_is_s
     for _ in range(more):
         await rounds.play(sorted(modes))
     assert resident_mib(worker.pid) - before < MOST_GROWTH
+    await stage.until_landed()
     assert rounds.judge(await stage.is_well()) == []
     secrets = await secrets_of(stage.fleet, stage.people[-3:])
     assert len(secrets) > 100
