@@ -77,8 +77,8 @@ def providers_table(providers: Sequence[tuple[str, str, str, str]]) -> Table:
 
 
 def _why(row: Row) -> str:
-    """The reason, and which nodes are bad: by the first letters of their names, as they stand in logs."""
-    return f"{row.reason} (left out: {', '.join(node[:8] for node in row.left_out)})" if row.left_out else row.reason
+    """The reason, and which nodes are bad: machine and process."""
+    return f"{row.reason} (left out: {', '.join(row.left_out)})" if row.left_out else row.reason
 
 
 def _long(later: datetime, earlier: datetime) -> str:

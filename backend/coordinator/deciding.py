@@ -183,10 +183,17 @@ class Bench:
         """What the samples hold."""
         self._shows = self._clock.monotonic() + TOLD_EVERY
         now = self.now()
-        known = ((circuit, self.hearing.evidence(circuit, now)) for circuit in self.hearing.standings())
+        known = {circuit: self.hearing.evidence(circuit, now) for circuit in self.hearing.standings()}
+        flagged = self.hearing.flagged(now)  # by what was just looked at
         return [
-            Figures(circuit=circuit, calls=each.counted.calls, failure_rate=each.failure_rate, left_out=tuple(sorted(each.left_out)))
-            for circuit, each in known
+            Figures(
+                circuit=circuit,
+                calls=each.counted.calls,
+                failure_rate=each.failure_rate,
+                left_out=tuple(sorted(each.left_out)),
+                bad=tuple(sorted(node for node, where in flagged.items() if circuit in where)),
+            )
+            for circuit, each in known.items()
         ]
 
     def look(self, said: Mapping[str, tuple[Mode, str]] | None, circuits_of: Callable[[str], Iterable[Circuit]]) -> None:

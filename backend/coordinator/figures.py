@@ -26,7 +26,8 @@ class Figures(Struct, frozen=True, kw_only=True):
     circuit: Circuit
     calls: int
     failure_rate: float | None  # percent; None: too few calls to tell
-    left_out: tuple[str, ...] = ()  # nodes that are no witnesses: their calls fail where the others' succeed
+    left_out: tuple[str, ...] = ()  # nodes that are no witnesses: bad here, or at so many institutions that it must be them
+    bad: tuple[str, ...] = ()  # of the nodes that were heard of lately: those whose calls fail here where the others' succeed
 
 
 _DECODER = msgspec.msgpack.Decoder(tuple[Figures, ...])
@@ -60,6 +61,6 @@ class ValkeyFigures:
 def _samples(told: Figures) -> Samples:
     labels = told.circuit.org_code, told.circuit.scope.value
     yield Sample(Metric.CIRCUIT_CALLS, labels, told.calls)
-    yield Sample(Metric.CIRCUIT_LEFT_OUT, labels, len(told.left_out))
+    yield Sample(Metric.CIRCUIT_LEFT_OUT, labels, len(told.bad))
     if told.failure_rate is not None:
         yield Sample(Metric.CIRCUIT_FAILURES, labels, told.failure_rate / 100)

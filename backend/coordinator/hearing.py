@@ -80,10 +80,11 @@ class Hearing:
         return sample.evidence(now, alive=self._roster.alive(now - self._options.alive_ms), left_out=left_out)
 
     def flagged(self, now: float) -> dict[str, tuple[Circuit, ...]]:
-        """The nodes that are bad, and where: for operators."""
+        """The nodes that are bad, and where: for operators. Their calls may stand in a sample for long after they are gone."""
+        heard = self._roster.alive(now - self._options.horizon_ms)
         flagged: dict[str, tuple[Circuit, ...]] = {}
         for circuit, nodes in self._lately_bad(now).items():
-            for node in nodes:
+            for node in nodes & heard:
                 flagged[node] = (*flagged.get(node, ()), circuit)
         return flagged
 

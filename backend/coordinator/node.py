@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from random import random
 
+import structlog
 from redis.asyncio import Redis
 
 from backend.clock import Clock
@@ -32,6 +33,8 @@ from backend.providers.mirror import Mirrors
 from backend.settings import Settings
 
 INFORMED_WITHIN = 2.0  # seconds that a process waits for the state of the circuits before it begins
+
+log = structlog.get_logger()
 
 Dial = Callable[[], Awaitable[Line]]
 
@@ -74,6 +77,7 @@ class CallingNode:
         )
         self.following.on_change(probing.hear)
         self.alone.on_change(probing.hear)
+        log.info("node.started", node=self.circuits.noticing.node)  # as operators read it where its calls fail and others' do not
         tasks = [asyncio.create_task(self.following.run()), asyncio.create_task(self.alone.run())]
         try:
             with suppress(TimeoutError):

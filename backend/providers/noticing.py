@@ -8,6 +8,8 @@ roll-ups don't: they are sums, so nothing of them is lost while nobody listens. 
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections import deque
 from collections.abc import Callable
 from random import random
@@ -83,12 +85,17 @@ class ReportsInMemory:
         return list({(report.node, report.number): report for report in reversed(self.received)}.values())[::-1]
 
 
+def node_name() -> str:
+    """Machine and process, so that operators find it, and some letters of this life: a process id comes again."""
+    return f"{socket.gethostname()[:40]}:{os.getpid()}:{uuid4().hex[:8]}"
+
+
 class Noticing:
     """What this process noticed. Use as an async context manager: it reports while the block runs, and says what is left at its end."""
 
     def __init__(self, reports: Reports, clock: Clock, *, node: str | None = None, draw: Callable[[], float] = random) -> None:
-        """`node`: names this process; None: a random name. `draw`: a number in [0, 1), for pauses."""
-        self.node = node or uuid4().hex
+        """`node`: names this process; None: `node_name`. `draw`: a number in [0, 1), for pauses."""
+        self.node = node or node_name()
         self._reports = reports
         self._clock = clock
         self._draw = draw

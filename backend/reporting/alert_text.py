@@ -183,7 +183,7 @@ def _at(form: str) -> Callable[[Any, Mapping[str, str]], str]:
 _FACTS: Mapping[Language, Mapping[str, Callable[[Any, Mapping[str, str]], str]]] = {
     Language.KO: {
         "scope": _plain("{}"),
-        "node": _plain("{:.8}"),
+        "node": _plain("{}"),
         "org_codes": _codes,
         "queue": _plain("{}"),
         "sweep": _plain("{}"),
@@ -199,7 +199,7 @@ _FACTS: Mapping[Language, Mapping[str, Callable[[Any, Mapping[str, str]], str]]]
     },
     Language.EN: {
         "scope": _plain("{}"),
-        "node": _plain("{:.8}"),
+        "node": _plain("{}"),
         "org_codes": _codes,
         "queue": _plain("{}"),
         "sweep": _plain("{}"),

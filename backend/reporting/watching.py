@@ -45,8 +45,8 @@ class Holds(Protocol):
     """What a sample holds."""
 
     @property
-    def left_out(self) -> Collection[str]:
-        """Nodes that are bad."""
+    def bad(self) -> Collection[str]:
+        """Nodes that fail where the others succeed."""
         ...
 
 
@@ -126,7 +126,7 @@ def bad_nodes(figures: Callable[[], Awaitable[Mapping[Circuit, Holds]]]) -> Call
     async def look(_: datetime) -> Found:
         where: dict[str, set[str]] = {}
         for circuit, held in (await figures()).items():
-            for node in held.left_out:
+            for node in held.bad:
                 where.setdefault(node, set()).add(circuit.org_code)
         return {f"node:{node}": {"node": node, "org_codes": sorted(org_codes)} for node, org_codes in where.items()}
 

@@ -153,12 +153,12 @@ def test_what_is_not_closed_stands_first_and_moments_are_said_from_now() -> None
     rows = [
         row("A", "closed"),
         row("B", "half_open", retry_at=NOW),
-        row("C", "open", retry_at=NOW + timedelta(minutes=10), failure_rate=61.7, calls=1234, left_out=("0123456789abcdef",)),
+        row("C", "open", retry_at=NOW + timedelta(minutes=10), failure_rate=61.7, calls=1234, left_out=("machine-7:4711:0123abcd",)),
     ]
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(breakers_table(rows, NOW + timedelta(minutes=5), trouble="PostgreSQL does not answer."))
     lines = console.export_text().splitlines()
     assert [line.split()[1] for line in lines if "이름" in line] == ["C", "B", "A"]
     (ill,) = (line for line in lines if " C " in line)
-    assert all(part in ill for part in ("5 min", "in 5 min", "62 %", "1,234", "[r] (left out: 01234567)"))
+    assert all(part in ill for part in ("5 min", "in 5 min", "62 %", "1,234", "[r] (left out: machine-7:4711:0123abcd)"))
     assert any("PostgreSQL does not answer." in line for line in lines)

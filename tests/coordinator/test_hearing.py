@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from random import Random
 
+from backend.clock import ManualClock
+from backend.coordinator.deciding import Bench
 from backend.coordinator.hearing import Hearing
 from backend.coordinator.options import Options, WindowKind
+from backend.coordinator.store import Stored
+from backend.coordinator.stream import Entry
 from backend.providers.calls import Scope
 from backend.providers.circuits import CallEnded, Circuit, CircuitState, Report
 from backend.providers.outcomes import Weight
 
 CIRCUIT, OTHER = Circuit("A", Scope.READ), Circuit("B", Scope.READ)
 DRAW = Random(1).random
+NOW = datetime(2026, 11, 22, tzinfo=UTC)
 
 
 def report(node: str, number: int, weight: Weight, times: int, *, waited_ms: int = 0, circuit: Circuit = CIRCUIT) -> Report:
@@ -48,6 +54,27 @@ def test_a_flag_is_taken_down_with_its_evidence() -> None:
     hearing.heard(report("a", 1, Weight.FAILURE, 10), 1.0, DRAW)
     assert hearing.flagged(1_001.0) == {"a": (CIRCUIT,)}
     assert hearing.flagged(1_002.0) == {}
+
+
+def test_a_bad_node_that_is_gone_is_no_operators_matter_and_no_evidence_either() -> None:
+    hearing = Hearing(Options(size=40, minimum_calls=40, alive_ms=1_000, horizon_ms=10_000), [], now=0.0)
+    hearing.heard(report("a", 1, Weight.FAILURE, 10), 1.0, DRAW)
+    hearing.heard(report("b", 1, Weight.OK, 10), 1.0, DRAW)
+    assert hearing.evidence(CIRCUIT, 10_000.0).left_out == {"a"}
+    assert hearing.flagged(10_000.0) == {"a": (CIRCUIT,)}
+    assert hearing.evidence(CIRCUIT, 10_001.0).left_out == {"a"}, "its calls are still in the sample"
+    assert hearing.flagged(10_001.0) == {}
+
+
+def test_operators_see_where_a_node_is_bad_and_where_its_word_does_not_count() -> None:
+    """Bad at two institutions it is no witness at the third, where nothing is wrong with it."""
+    circuits = [Circuit(org_code, Scope.READ) for org_code in "ABC"]
+    bench = Bench(Stored(lineage="l", token=1, now_ms=0.0, standings=()), Options(warm_up_ms=0), ManualClock(NOW), DRAW)
+    for number, circuit in enumerate(circuits):
+        bench.hear(Entry(0.0, report("well", number, Weight.OK, 20, circuit=circuit)))
+        bench.hear(Entry(0.0, report("bad", number, Weight.OK if circuit.org_code == "C" else Weight.FAILURE, 20, circuit=circuit)))
+    shown = {each.circuit.org_code: (each.left_out, each.bad) for each in bench.figures()}
+    assert shown == {"A": (("bad",), ("bad",)), "B": (("bad",), ("bad",)), "C": (("bad",), ())}
 
 
 def test_nodes_are_forgotten_after_the_horizon() -> None:

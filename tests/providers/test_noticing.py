@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -196,6 +198,10 @@ async def test_a_port_that_hangs_is_given_up_and_tried_again(monkeypatch: pytest
 
 def test_each_process_has_a_name_of_its_own() -> None:
     assert len({Noticing(ReportsInMemory(), CLOCK).node for _ in range(10)}) == 10
+
+
+def test_a_name_tells_an_operator_which_process_it_is() -> None:
+    assert Noticing(ReportsInMemory(), CLOCK).node.startswith(f"{socket.gethostname()[:40]}:{os.getpid()}:")
 
 
 class Flaky(ReportsInMemory):

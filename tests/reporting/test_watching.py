@@ -84,7 +84,7 @@ async def test_a_bad_node_is_found_with_where_it_is_bad_and_held_while_nobody_te
 
     for org_code in (CARD, BANK):
         circuit = Circuit(org_code, Scope.READ)
-        known[circuit] = Figures(circuit=circuit, calls=100, failure_rate=9.0, left_out=("n1",))
+        known[circuit] = Figures(circuit=circuit, calls=100, failure_rate=9.0, left_out=("n1", "n2"), bad=("n1",))
     watch = Watch(AlertKind.BAD_NODE, bad_nodes(read), alerts, every=timedelta(0), hold=HOLD)
     await watch.sweep(NOW)
     (alert,) = await alerts.listed(only_open=True, limit=9)
