@@ -6,7 +6,6 @@ tools. Everything connects on first use; `close` lets go of it.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -34,7 +33,6 @@ from backend.reporting.morning_text import Language
 from backend.reporting.reading import Traffic
 from backend.reporting.watching import (
     ANSWERS,
-    CERTIFICATES,
     HOLD,
     LAST_ANSWER,
     LOOK,
@@ -145,7 +143,7 @@ def _watches(settings: Settings, alerts: Alerts, database: Database, valkey: Red
         return {sample.labels[0]: sample.value for sample in oldest if isinstance(sample.value, int | float)}
 
     async def ending() -> Mapping[str, datetime]:
-        return await asyncio.to_thread(ends, directory())
+        return ends(directory())
 
     out_of_window = Answers(database, alerts, AlertKind.OUT_OF_WINDOW, RspCode.OUT_OF_WINDOW, "window")
     quota = Answers(database, alerts, AlertKind.QUOTA, RspCode.QUOTA, "quota")
@@ -153,5 +151,5 @@ def _watches(settings: Settings, alerts: Alerts, database: Database, valkey: Red
         Watch(AlertKind.QUEUE_OLD, late_queues(late, settings.queue_seconds), alerts, every=LOOK, hold=AT_ONCE),
         Watch(AlertKind.OUT_OF_WINDOW, out_of_window.look, alerts, every=ANSWERS, hold=LAST_ANSWER),
         Watch(AlertKind.QUOTA, quota.look, alerts, every=ANSWERS, hold=LAST_ANSWER),
-        Watch(AlertKind.CERTIFICATE, certificates(ending, settings.certificate_days), alerts, every=CERTIFICATES, hold=AT_ONCE),
+        Watch(AlertKind.CERTIFICATE, certificates(ending, settings.certificate_days), alerts, every=LOOK, hold=AT_ONCE),
     ]

@@ -44,7 +44,7 @@ def watch_fleet(metrics: Metrics, *, valkey: Redis, relay: Relay, directory: Cal
     metrics.watch_slow(partial(queues, valkey))
     metrics.watch_slow(lambda: relay.waiting(clock.now()))
     metrics.watch_slow(ValkeyFigures(valkey).measured)
-    metrics.watch_slow(partial(certificate_ends, directory))
+    metrics.watch(partial(certificate_ends, directory))
 
 
 @asynccontextmanager

@@ -33,7 +33,9 @@ class Tls(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     client_certificate: str | None = None  # ours, with its chain; None: we show none (a leased line, the sandbox)
     client_key: str | None = None  # not encrypted; None: it stands in the certificate's file
     peer_serial_number: str | None = None  # SERIALNUMBER in the subject of its certificate; None: not looked at
-    written: tuple[int, ...] = ()  # when the files were, in ns: the directory's own note, not of the file
+    # The directory's own notes, not of the file:
+    written: tuple[int, ...] = ()  # when the files were, in ns
+    ends_at: datetime | None = None  # when the certificate that we show does, the earliest of its chain; None: we show none
 
 
 class Provider(Struct, frozen=True, kw_only=True):

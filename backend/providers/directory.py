@@ -24,7 +24,7 @@ from msgspec import Struct
 
 from backend.errors import MoaError
 from backend.providers.contract import CertificationAuthority, Provider, Tls
-from backend.providers.tls import TlsFault, context_of
+from backend.providers.tls import TlsFault, context_of, end_of
 from backend.settings import Settings
 
 BUILT_IN = Path(__file__).with_name("providers.toml")
@@ -222,8 +222,8 @@ def _check_windows(unordered: tuple[str, ...], name: str) -> None:
 
 def _secured(tls: Tls, base_url: str, name: str, folder: Path) -> Tls:
     """With whole paths, tried, and with when the files were written: an entry whose certificate was renewed in place is another entry."""
-    if tls.written:
-        raise _Fault(name, "tls.written", "is not a known field")
+    if noted := [field for field in ("written", "ends_at") if getattr(tls, field)]:
+        raise _Fault(name, f"tls.{noted[0]}", "is not a known field")
     if not base_url.startswith("https:"):
         raise _Fault(name, "tls", "base_url must be https")
     if tls.client_key is not None and tls.client_certificate is None:
@@ -240,11 +240,12 @@ def _secured(tls: Tls, base_url: str, name: str, folder: Path) -> Tls:
     try:
         written = tuple(path.stat().st_mtime_ns for path in _named(found))
         context_of(found)
+        ends_at = end_of(found)
     except TlsFault as fault:
         raise _Fault(name, fault.field, fault.message) from None
     except OSError as exc:
         raise _Fault(name, "tls", f"{exc.filename}: cannot be read ({type(exc).__name__})") from None
-    return msgspec.structs.replace(found, written=written)
+    return msgspec.structs.replace(found, written=written, ends_at=ends_at)
 
 
 def _check_address(entry: Provider | CertificationAuthority, name: str) -> None:

@@ -1,16 +1,19 @@
 """How a line is secured: TLS 1.3 and nothing older, our certificate, their authorities, their SERIALNUMBER (standard, section 1).
 
-In: an entry's `Tls`. Out: an `ssl.SSLContext`, or a `TlsFault` that names the field to mend; and who a peer says it is.
+In: an entry's `Tls`. Out: an `ssl.SSLContext`, or a `TlsFault` that names the field to mend; when ours ends, and who a peer says it is.
 A key is never asked for at a terminal, and no message repeats what is in a file.
 """
 
 from __future__ import annotations
 
 import ssl
+from datetime import datetime
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import httpx
+from cryptography import x509
 
 from backend.errors import MoaError
 from backend.providers.contract import Tls
@@ -33,6 +36,19 @@ def context_of(tls: Tls | None) -> ssl.SSLContext:
     if tls.client_certificate is not None:
         _show(context, tls.client_certificate, tls.client_key)
     return context
+
+
+def end_of(tls: Tls) -> datetime | None:
+    """When the certificate that we show ends, the earliest of its chain. None: we show none. Raises `TlsFault`."""
+    if tls.client_certificate is None:
+        return None
+    try:
+        chain = x509.load_pem_x509_certificates(Path(tls.client_certificate).read_bytes())
+    except OSError as exc:
+        raise TlsFault("tls.client_certificate", _why(exc)) from None
+    except ValueError:  # OpenSSL takes what the standard refuses
+        raise TlsFault("tls.client_certificate", "is not PEM that can be used") from None
+    return min(each.not_valid_after_utc for each in chain)
 
 
 def serial_numbers(certificate: Any) -> list[str]:

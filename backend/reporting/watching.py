@@ -23,7 +23,6 @@ QUIET = timedelta(minutes=5)  # without lost work, after which it is over
 LOOK = timedelta(seconds=5)  # between two looks at what changes slowly
 ANSWERS = timedelta(seconds=30)
 LAST_ANSWER = timedelta(minutes=10)  # after which an answer that came no more is over
-CERTIFICATES = timedelta(hours=1)
 
 Found = Mapping[str, Facts]  # facts by the alert's key
 

@@ -33,17 +33,19 @@ class TestAuthority:
         self._folder = folder
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self._key = ec.generate_private_key(ec.SECP256R1())
-        own = self._begun(self._name, self._key).add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        own = self._begun(self._name, self._key, timedelta(days=365)).add_extension(
+            x509.BasicConstraints(ca=True, path_length=0), critical=True
+        )
         self.bundle = folder / f"{name.replace(' ', '-')}.pem"
         self.bundle.write_bytes(own.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
-    def issued(self, file: str, *serial_numbers: str, key_password: bytes | None = None) -> Issued:
+    def issued(self, file: str, *serial_numbers: str, key_password: bytes | None = None, lasts: timedelta = _LIFE) -> Issued:
         """For 127.0.0.1, with these SERIALNUMBERs in its subject."""
         numbers = [x509.NameAttribute(NameOID.SERIAL_NUMBER, number) for number in serial_numbers]
         key = ec.generate_private_key(ec.SECP256R1())
         names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, file), *numbers])
-        signed = self._begun(subject, key).add_extension(names, critical=False).sign(self._key, hashes.SHA256())
+        signed = self._begun(subject, key, lasts).add_extension(names, critical=False).sign(self._key, hashes.SHA256())
         made = Issued(self._folder / f"{file}.pem", self._folder / f"{file}.key")
         made.certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
         sealed = serialization.BestAvailableEncryption(key_password) if key_password else serialization.NoEncryption()
@@ -60,7 +62,7 @@ class TestAuthority:
             context.load_verify_locations(self.bundle)
         return context
 
-    def _begun(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+    def _begun(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, lasts: timedelta) -> x509.CertificateBuilder:
         now = datetime.now(UTC)  # real time: OpenSSL looks at it
         return (
             x509.CertificateBuilder()
@@ -69,5 +71,5 @@ class TestAuthority:
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - _LIFE)
-            .not_valid_after(now + _LIFE)
+            .not_valid_after(now + lasts)
         )

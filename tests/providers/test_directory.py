@@ -55,7 +55,7 @@ def test_an_entry_says_what_its_institution_is_to_be_spared(tmp_path: Path) -> N
 
 def test_the_head_of_the_built_in_directory_tells_every_field() -> None:
     head = BUILT_IN.read_text("utf-8").split("\n[ca]\n")[0]
-    for field in (*Provider.__struct_fields__, *(set(Tls.__struct_fields__) - {"written"})):
+    for field in (*Provider.__struct_fields__, *(set(Tls.__struct_fields__) - {"written", "ends_at"})):
         assert re.search(rf"^# +{field} ", head, re.MULTILINE), field
 
 
@@ -190,6 +190,7 @@ def test_an_entry_says_how_its_line_is_secured_by_files_beside_the_directory(tmp
         (secured(peer_serial_number=" "), "entry 1: tls.peer_serial_number: is empty"),
         (secured(colour="blue"), "entry 1: tls: "),
         (secured() + "written = [1]\n", "entry 1: tls.written: is not a known field"),
+        (secured() + "ends_at = 2026-11-22T00:00:00Z\n", "entry 1: tls.ends_at: is not a known field"),
         (CA + BANK.replace("https:", "http:") + "allow_private = true\ntls = {}\n", "entry 1: tls: base_url must be https"),
         (CA + BANK + "collection_deadline = 0\n", "entry 1: collection_deadline: "),
         (CA + "call_deadline = 301\n" + BANK, "[ca]: call_deadline: "),
