@@ -17,6 +17,8 @@ from backend.batch.commands import Position
 from backend.batch.pace import CHUNKS_OF_SECOND, MINUTE, SECONDS_OF_MINUTE, Course, Limit, course_of, minutes_of, size_of
 
 LEAD = timedelta(seconds=5)  # so long before its minute a command is made: its worker is to be there when it begins
+BEHIND = timedelta(minutes=5)  # from then on a pace counts as it is; until then it may catch up
+ENOUGH_COMMANDS = 5  # minutes from which a pace is known
 LATE = timedelta(seconds=1)  # after its minute began: from then on a command is smaller
 
 
@@ -93,10 +95,20 @@ def chosen(ahead: Range | None, anew: Range | None) -> Range | None:
     return ahead if ahead.size >= anew.size else anew
 
 
-def too_late(task: Task, *, taken: int, per_minute: int, now: datetime) -> int:
-    """Links that cannot go in the minutes that are left, however fast."""
+def too_late(task: Task, *, taken: int, per_minute: float, now: datetime) -> int:
+    """Links that cannot go in the minutes that are left, at so many a minute."""
     minutes = sum(minute > now for minute in task.minutes)
-    return max(task.left(taken) - minutes * per_minute, 0)
+    return max(task.left(taken) - int(minutes * per_minute), 0)
+
+
+def pace_to_expect(task: Task, *, taken: int, limit: int, sent: int, commands: int, now: datetime) -> float:
+    """Links a minute: what the provider takes (`limit`), and of one that is behind no more than its last commands came to.
+
+    `commands`: those of the last minutes that have ended, and `sent` by them; minutes without one say nothing of a pace.
+    """
+    if commands < ENOUGH_COMMANDS or lag(task, taken=taken, now=now) < BEHIND.total_seconds():
+        return limit
+    return min(limit, sent / commands)
 
 
 def is_last_day(on: date) -> bool:

@@ -1,4 +1,4 @@
-"""Makes plans: each night, where one is missing, and when somebody asks. Counts what a rehearsal has to do.
+"""Makes plans: each night, where one is missing, when somebody asks, and when a provider takes other than it did. Counts for rehearsals.
 
 In: rows, and the moment. Out: rows of plans and their days. The coordinator that leads runs it; two at once write the same twice. What is
 due is counted in slices, a few providers at a time, those first whose windows open first. Nothing is sent here.
@@ -34,6 +34,8 @@ from backend.storage.statements import Connection, Row, Values
 AT_ONCE = 3  # providers whose links are counted at the same time
 LOOK = timedelta(seconds=10)  # between two looks for links that are in no plan
 
+Agreed = tuple[tuple[str, ...], float, timedelta]  # windows, calls a second, the longest that a link takes
+
 log = structlog.get_logger(__name__)
 
 
@@ -48,6 +50,7 @@ class Planning:
         self._terms = terms
         self._clock = clock
         self._looked: datetime | None = None  # for plans that are outgrown
+        self._agreed: Mapping[str, Agreed] | None = None  # None: whoever made the plans that are there did not say
 
     async def sweep(self, now: datetime) -> int:
         """See `plan_missing`."""
@@ -63,10 +66,19 @@ class Planning:
         providers = {provider.org_code: provider for provider in self._directory().providers}
         counted = await self._count_rehearsals([row for row in windows if row["org_code"] in providers])
         outgrown = await self._outgrown(rows, now)
-        wanted = [one for code, one in providers.items() if code in outgrown or _is_wanted(rows.get(code), now)]
+        agreed = {code: _agreed(one, self._terms) for code, one in providers.items()}
+        anew = outgrown | self._overtaken(agreed, rows)
+        wanted = [one for code, one in providers.items() if code in anew or _is_wanted(rows.get(code), now)]
         if wanted:
             await self.plan(wanted, now)
+        self._agreed = agreed
         return counted + len(wanted)
+
+    def _overtaken(self, agreed: Mapping[str, Agreed], rows: Mapping[str, Row]) -> frozenset[str]:
+        """Providers that take other than their plan was made for; to who begins, those of which the plan was impossible."""
+        if self._agreed is None:
+            return frozenset(code for code, row in rows.items() if row["left_over"] or row["missing"])
+        return frozenset(code for code, each in agreed.items() if self._agreed.get(code, each) != each)
 
     async def plan(self, providers: Sequence[Provider], now: datetime) -> None:
         """Makes these plans anew from what remains."""
@@ -167,6 +179,10 @@ def plan_row(made: Plan, error: Error | None, due: Due, now: datetime) -> Values
         "forecast_error": error.absolute if error is not None else None,
         "planned_at": now,
     }
+
+
+def _agreed(provider: Provider, terms: Terms) -> Agreed:
+    return provider.transfer_windows, terms.per_second_of(provider), terms.finish_of(provider)
 
 
 def _is_wanted(row: Row | None, now: datetime) -> bool:

@@ -23,6 +23,7 @@ from backend.batch.courses import (
     is_free,
     is_last_day,
     minute_at,
+    pace_to_expect,
     size_at,
     task_of_day,
     task_of_rehearsal,
@@ -45,6 +46,7 @@ SILENT = timedelta(seconds=3)  # a command that is not heard of for so long has 
 GIVEN_UP = timedelta(seconds=30)  # after the last moment at which it can have ended
 USERS_SEEN = timedelta(seconds=10)  # how old the figures of people's calls may be
 LOOK = timedelta(seconds=15)  # between two looks at what will not be done in time, and at what died
+PACE_SEEN = timedelta(minutes=10)  # so long a provider's pace is looked at
 RECOUNTED = timedelta(minutes=15)  # of commands that died, after their minute: so long later nothing of them is recorded any more
 
 log = structlog.get_logger(__name__)
@@ -235,20 +237,21 @@ class Reconciling:
         )
 
     async def _late(self, seen: Seen, now: datetime) -> Mapping[str, int]:
-        """Links that the minutes left of the week's last day are too few for."""
+        """Links that the minutes left of the week's last day are too few for, or its provider too slow."""
         tasks = [(provider, task) for provider, task in self._tasks(seen, now) if not task.is_rehearsal]
         users = await self._users(now)
         async with self._database.reading() as connection:
             taken = await batch_commands.taken_by_each(connection, [(provider.org_code, task.since) for provider, task in tasks])
-        return {
-            provider.org_code: too_late(
-                task,
-                taken=taken.get(provider.org_code, 0),
-                per_minute=self._limit(provider, seen.plans[provider.org_code], users).per_minute,
-                now=now,
-            )
-            for provider, task in tasks
-        }
+            lately = await batch_commands.ended_since(connection, [provider.org_code for provider, _ in tasks], now - PACE_SEEN)
+        late = {}
+        for provider, task in tasks:
+            code = provider.org_code
+            gone = taken.get(code, 0)
+            sent, commands = lately.get(code, (0, 0))
+            limit = self._limit(provider, seen.plans[code], users).per_minute
+            pace = pace_to_expect(task, taken=gone, limit=limit, sent=sent, commands=commands, now=now)
+            late[code] = too_late(task, taken=gone, per_minute=pace, now=now)
+        return late
 
 
 def task_now(provider: Provider, plan: Row, rehearsal: Row | None, terms: Terms, now: datetime) -> Task | None:

@@ -26,7 +26,7 @@ class AlertKind(StrEnum):
     """What can be wrong. Alerts of one kind are one group: they share messages."""
 
     CIRCUIT = "circuit"  # key circuit:<org_code>:<scope>; facts: org_code, scope, reason, mode
-    BATCH_LATE = "batch_late"  # key batch:<org_code>; facts: org_code, left (links), by (RFC 3339: the end of the last window), estimate?
+    BATCH_LATE = "batch_late"  # key batch:<org_code>; facts: org_code, left (links), by (RFC 3339: the end of the last window)
     OUT_OF_WINDOW = "out_of_window"  # key window:<org_code>; facts: org_code, calls (scheduled ones that were answered 50009)
     QUOTA = "quota"  # key quota:<org_code>; facts: org_code, calls (scheduled ones that were answered 42901)
     BAD_NODE = "bad_node"  # key node:<node>; facts: node, org_codes (where its calls fail and the others' do not)

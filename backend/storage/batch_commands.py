@@ -29,6 +29,12 @@ _TAKEN_BY_EACH = statement(
     GROUP BY asked.org_code
     """  # noqa: S608
 )
+_ENDED_SINCE = statement(
+    f"""
+    SELECT org_code, {_TAKEN} AS taken, count(*) AS commands FROM batch_commands
+    WHERE org_code = ANY(CAST(:org_codes AS text[])) AND minute >= :since AND state = 'ended' GROUP BY org_code
+    """  # noqa: S608
+)
 _RANGE = statement(
     f"""
     SELECT due_on, link_id, count(*) OVER () AS size FROM (
@@ -95,6 +101,12 @@ async def taken_by_each(connection: Connection, since: Sequence[tuple[str, datet
     """The same for many, each since another moment; one that is not in it took none."""
     values = {"org_codes": [org_code for org_code, _ in since], "since": [moment for _, moment in since]}
     return {row["org_code"]: row["taken"] for row in await _TAKEN_BY_EACH.rows(connection, values)}
+
+
+async def ended_since(connection: Connection, org_codes: Sequence[str], since: datetime) -> dict[str, tuple[int, int]]:
+    """By provider: links that its commands of minutes from then on took, of those that have ended, and how many these are."""
+    rows = await _ENDED_SINCE.rows(connection, {"org_codes": list(org_codes), "since": since})
+    return {row["org_code"]: (row["taken"], row["commands"]) for row in rows}
 
 
 async def find_range(

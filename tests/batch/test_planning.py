@@ -19,7 +19,7 @@ from tests.batch.given import SUNDAY
 from tests.batch.rows import BANK, CARD, ONE, directory, linked, provider, ran
 
 NIGHT = midnight(SUNDAY)
-A_DAY = timedelta(days=1)
+A_DAY, SECOND = timedelta(days=1), timedelta(seconds=1)
 
 
 def planning(database: Database, *providers: Provider, terms: Terms | None = None) -> Planning:
@@ -68,6 +68,33 @@ async def test_a_plan_that_is_asked_for_is_made_at_once(database: Database) -> N
     assert await shell.plan_missing(ONE - A_DAY) == 1
     assert (await planned(database, ONE - A_DAY, CARD))["links"] == 10
     assert await shell.plan_missing(ONE - A_DAY) == 0
+
+
+async def test_a_provider_that_takes_more_than_it_did_is_planned_anew_at_once(database: Database) -> None:
+    """An operator who is told that the week is too short for it, and agrees on more, hears the end of it, and not the next night."""
+    await linked(database, 1_000)
+    agreed = [provider(calls_per_second=0.01), provider(CARD)]
+    shell = Planning(database=database, directory=lambda: directory(*agreed), terms=Terms(), clock=ManualClock(NIGHT))
+    assert await shell.plan_missing(NIGHT) == 2
+    assert (await planned(database))["left_over"] > 0
+    assert await shell.plan_missing(NIGHT + SECOND) == 0
+    agreed[0] = provider(calls_per_second=50.0)
+    assert await shell.plan_missing(NIGHT + 2 * SECOND) == 1
+    assert (await planned(database))["left_over"] == 0
+    agreed[1] = provider(CARD, transfer_windows=("0200:0800",))
+    assert await shell.plan_missing(NIGHT + 3 * SECOND) == 1
+    assert await shell.plan_missing(NIGHT + 4 * SECOND) == 0
+
+
+async def test_a_leader_that_begins_plans_anew_what_was_impossible_before(database: Database) -> None:
+    """It cannot know on which terms that was planned: settings change with a restart."""
+    await linked(database, 1_000)
+    await linked(database, 10, org_code=CARD, first=2_000)
+    await planning(database, provider(calls_per_second=0.01), provider(CARD)).plan_missing(NIGHT)
+    following = planning(database, provider(calls_per_second=50.0), provider(CARD))
+    assert await following.plan_missing(NIGHT + SECOND) == 1
+    assert (await planned(database))["left_over"] == 0
+    assert await following.plan_missing(NIGHT + 2 * SECOND) == 0
 
 
 async def test_counting_goes_slice_by_slice_over_what_is_due_and_what_is_not(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

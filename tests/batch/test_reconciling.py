@@ -332,6 +332,32 @@ async def test_on_saturday_it_is_an_alarm_as_soon_as_the_minutes_left_are_too_fe
     assert stage.alarms[f"batch:{BANK}"]["left"] == 120  # the minute that has begun counts for none
 
 
+async def test_on_saturday_a_provider_that_is_too_slow_for_what_is_left_is_an_alarm_until_it_is_quick_again(database: Database) -> None:
+    """Whatever it would take: so much is left at the pace of its last minutes when the window closes."""
+    await linked(database, 3_000)
+    stage = Stage(database, provider())
+    stage.clock.move(ONE + 6 * A_DAY - MINUTE - stage.clock.now())
+    await stage.plan()
+
+    async def minutes(first: int, count: int, sent: str) -> list[int]:
+        """How many are told as left, minute by minute."""
+        told = []
+        for minute in range(first, first + count):
+            await stage.at(ONE + 6 * A_DAY + minute * MINUTE - 5 * SECOND)
+            await ran(database, f"UPDATE batch_commands SET state = 'ended', run = 1, sent = {sent} WHERE state <> 'ended'")
+            told.append(int(stage.alarms.get(f"batch:{BANK}", {}).get("left", 0)))
+        return told
+
+    assert set(await minutes(0, 20, "size")) == {0}
+    slow = await minutes(20, 20, "1")
+    assert slow[:5] == [0] * 5, "a few slow minutes are caught up with"
+    assert slow[-1] > 2_000
+    stage.resting = frozenset({BANK})
+    assert (await minutes(40, 15, "1"))[-1] == 0, "what rests is not slow: it may be back at once, and there is time"
+    stage.resting = frozenset()
+    assert (await minutes(55, 25, "size"))[-1] == 0
+
+
 async def test_links_that_people_refreshed_meanwhile_are_not_counted_into_a_range(database: Database) -> None:
     await linked(database, 100)
     stage = Stage(database)

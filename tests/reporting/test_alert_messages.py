@@ -21,7 +21,7 @@ NAMES = {BANK: "새벽은행", CARD: "물결카드"}
 INTERVAL = timedelta(minutes=5)
 FACTS: dict[AlertKind, dict[str, Any]] = {
     AlertKind.CIRCUIT: {"org_code": BANK, "scope": "read", "reason": "failure_rate", "mode": "auto"},
-    AlertKind.BATCH_LATE: {"org_code": BANK, "left": 1200, "by": "2026-11-22T22:00:00.000Z", "estimate": "2026-11-22T23:00:00.000Z"},
+    AlertKind.BATCH_LATE: {"org_code": BANK, "left": 1200, "by": "2026-11-22T22:00:00.000Z"},
     AlertKind.OUT_OF_WINDOW: {"org_code": BANK, "calls": 12},
     AlertKind.QUOTA: {"org_code": BANK, "calls": 3},
     AlertKind.BAD_NODE: {"node": "0123456789abcdef", "org_codes": [BANK, CARD]},
