@@ -160,11 +160,14 @@ class Probing:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _watch(self, circuit: Circuit, due: _Due) -> None:
-        """Asks again and again, since whoever was admitted may be killed."""
+        """Asks again and again, since whoever was admitted may be killed. A fault of ours ends one asking, never the watch."""
         while self._due.get(circuit) is due:
             await due.come()
-            if self._state_of(circuit) is CircuitState.OPEN:
-                await self._ask(circuit, due)
+            try:
+                if self._state_of(circuit) is CircuitState.OPEN:
+                    await self._ask(circuit, due)
+            except Exception as exc:
+                _stumbled(circuit, exc)
             await asyncio.sleep(ASKED_AGAIN * (0.5 + self._draw()))
 
     async def _ask(self, circuit: Circuit, due: _Due) -> None:
@@ -196,10 +199,20 @@ class Probing:
         """Calls until the coordinator has heard enough."""
         guard = self._guards.as_probe(granted, held=lease.holds)
         await self._probed.ask_apis(granted.circuit, guard)
-        if not await self._probed.make_waiting_call(granted.circuit, guard):
+        if not await self._waiting_call(granted.circuit, guard):
             await self._probed.ask_apis(granted.circuit, guard)
         while await self._still_half_open(granted.circuit) and lease.holds():
             await self._probed.ask_apis(granted.circuit, guard)
+
+    async def _waiting_call(self, circuit: Circuit, guard: Guard) -> bool:
+        """Whether one was made. A fault of ours in somebody's job says nothing of the institution, and they come first in each round."""
+        try:
+            return await self._probed.make_waiting_call(circuit, guard)
+        except (ProviderError, EngineUnavailable):
+            raise
+        except Exception as exc:
+            _stumbled(circuit, exc)
+            return False
 
     async def _still_half_open(self, circuit: Circuit) -> bool:
         await asyncio.sleep(JUDGED_IN)
@@ -217,3 +230,8 @@ class Probing:
     async def _release(self, granted: Decision) -> None:
         with suppress(EngineUnavailable):
             await self._asking.release(granted.circuit, granted.epoch)
+
+
+def _stumbled(circuit: Circuit, exc: Exception) -> None:
+    """Without the words of the exception, which may repeat somebody's data."""
+    log.error("probe.stumbled", org_code=circuit.org_code, scope=circuit.scope, error=type(exc).__name__)

@@ -278,4 +278,31 @@ async def test_the_only_node_asks_again_as_soon_as_others_have_had_their_time() 
     assert len(fleet.asked) == 3
 
 
+async def test_a_fault_of_ours_in_a_waiting_job_keeps_no_circuit_open() -> None:
+    """Whoever has waited longest is tried first, each time: their job must not stand between a well bank and everybody else."""
+    fleet = Fleet(Bank(well=True))
+    async with fleet.of("one", "two"):
+        for node in fleet.nodes:
+            node.make_waiting_call = _stumbled  # type: ignore[method-assign]
+        fleet.opens()
+        await until(lambda: fleet.state is CircuitState.CLOSED)
+    assert len(fleet.bank.calls) == 2
+
+
+async def test_a_fault_of_ours_in_asking_ends_no_nodes_probing() -> None:
+    fleet = Fleet(Bank(well=True), replace(OPTIONS, automatic=False))
+    async with fleet.of("one"):
+        [node] = fleet.nodes
+        node.is_awaited = _stumbled  # type: ignore[method-assign, assignment]
+        fleet.opens()
+        await asyncio.sleep(0.2)
+        del node.is_awaited  # type: ignore[method-assign]
+        fleet.waiting = 1
+        await until(lambda: fleet.state is CircuitState.CLOSED)
+
+
+async def _stumbled(*_: object) -> bool:
+    raise RuntimeError("not the institution's")
+
+
 async def _said_nothing(_circuit: Circuit, _fence: int) -> None: ...
