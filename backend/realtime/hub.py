@@ -186,11 +186,11 @@ class Hub:
         return missed
 
     def detach(self, mailbox: Mailbox) -> None:
-        """Nothing more comes into the mailbox, and what waits there is dropped."""
+        """Nothing more comes into the mailbox, and what waits there is dropped: a `Lost`, too, which would end the next subscription."""
         place = self._places.get(mailbox)
         if place is not None:
             self._leave(*place)
-            mailbox.drop_events()
+        mailbox.drop_events()
 
     @property
     def draining(self) -> bool:

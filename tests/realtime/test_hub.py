@@ -178,6 +178,17 @@ async def test_who_detaches_hears_nothing_more(world: World) -> None:
     assert one.read() == []
 
 
+async def test_who_leaves_before_they_read_that_something_is_lost_is_not_told_on_return(world: World) -> None:
+    one = await Client(world.hub).attach()
+    await world.feed.append(ANNA, entries(1, 1))
+    await settle()
+    world.feed.forget()
+    await world.hub.check()
+    await settle()
+    world.hub.detach(one.mailbox)
+    assert one.mailbox.take() == []
+
+
 async def test_where_a_listener_is_costs_no_look_at_the_log_and_is_never_ahead_of_it(world: World) -> None:
     client = await Client(world.hub).attach()
     await world.feed.append(ANNA, entries(1, 2))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from backend.jobs.valkey import connect
 from backend.realtime.channels import dialer
 from backend.realtime.feed import Feed, channel
 from backend.realtime.hub import Hub
-from tests.realtime.given import Api, event, until
+from tests.realtime.given import Api, event, token, until
 from tests.realtime.listening import ANNA, Client, entries, nothing_relayed
 
 
@@ -58,3 +60,26 @@ async def test_two_processes_hear_the_same(valkey_url: str) -> None:
         await until(lambda: len(one.read()) == len(two.read()) == 50)
         assert one.heard == two.heard == entries(1, 50)
     await redis.aclose()
+
+
+async def test_who_subscribes_anew_before_they_could_be_told_of_a_loss_is_told_of_the_next(api: Api) -> None:
+    big = b'{"type":"provider.assets","data":{"n":0,"padding":"%b"}}' % (b"x" * 60_000)
+    async with api.raw(max_queue=1) as raw:
+        await raw.ask({"id": 1, "connect": {"token": token()}})
+        await raw.ask({"id": 2, "subscribe": {"channel": "feed"}})
+        [mailbox] = api.hub._places
+        offset = 0
+        while not mailbox._items:  # what the client does not read has filled every buffer on the way
+            offset += 1
+            await api.feed.append("anna", [(offset, big)])
+            await asyncio.sleep(0.005)
+        await api.redis.flushall()
+        await api.hub.check()
+        await until(lambda: not api.hub._places)
+        await raw.say({"id": 3, "unsubscribe": {"channel": "feed"}}, {"id": 4, "subscribe": {"channel": "feed"}})
+        await until(lambda: mailbox in api.hub._places)
+        while (await raw.hear()).get("id") != 4:
+            pass
+        await api.redis.flushall()
+        await api.hub.check()
+        assert (await raw.hear())["push"]["unsubscribe"]["code"] == 2500
