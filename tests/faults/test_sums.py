@@ -62,6 +62,27 @@ async def test_sums_equal_the_call_log_over_workers_that_stop_and_a_coordinator_
 
 
 @pytest.mark.long
+async def test_sums_equal_the_call_log_while_every_process_is_restarted_in_turn() -> None:
+    """As an upgrade does it: each is told to go and comes back, the engines too, while people register and are read again."""
+    async with a_fleet(Topology(apis=2, workers=2, coordinators=2, settings=LEASE)) as fleet, a_stage(fleet) as stage:
+        people, arriving = 80, 0.4
+        goes_on = stage.arrive(people, every=arriving, org_codes=(BANK, CARD, EFIN))
+        for member in (*fleet.coordinators, *fleet.workers, *fleet.apis):
+            await asyncio.sleep(1.0)
+            assert await member.stop() == 0
+            await member.start()
+        for engine in (fleet.valkey, fleet.postgres):
+            await asyncio.sleep(1.0)
+            await engine.restart()
+        await goes_on
+        await stage.until_accepted(people)
+        await stage.until_landed()
+        ends = await _agreed(fleet)
+        assert sum(each.total() for each in ends.values()) > people * 3 * 3
+        assert not fleet.deserters
+
+
+@pytest.mark.long
 async def test_a_worker_that_is_killed_takes_less_than_a_second_of_its_sums_along() -> None:
     """By the lines that it wrote when its calls ended. Calls under way have no end, and are in no sum; that is another matter."""
     settings = LEASE | {"MOA_LOG_LEVEL": "debug", "MOA_CIRCUIT_ACTS": "false"}
