@@ -12,8 +12,11 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from msgspec import structs
+
 from backend.errors import ProviderError
 from backend.providers import outcomes
+from backend.providers.api_codes import by_code
 from backend.providers.calls import Call
 from backend.providers.contract import NEVER_READ, CollectedAsset
 from backend.providers.outcomes import Failure
@@ -22,6 +25,7 @@ from backend.providers.reading import Asking, Detail, Listing
 
 CONCURRENT_CALLS = 8
 MOST_PAGES = 200  # of one list, or of one detail
+MOST_IDLE_PAGES = 5  # in a row that were there before: a page may be empty, and the next one, too
 MOST_ASSETS = 20_000
 MOST_WAITING = 100_000  # details that are still to be asked for
 
@@ -34,6 +38,8 @@ class _Wanted:
 
     next_page: str | None = None
     seen: frozenset[str] = frozenset()  # the cursors that led here
+    pages: frozenset[int] = frozenset()  # what they led to, as hashes
+    idle: int = 0  # of these pages the last that were there before
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -85,6 +91,7 @@ class _Gathering:
 
     def __init__(self, asking: Asking, listings: Sequence[Listing[Any]]) -> None:
         self._org_code = asking.provider.org_code
+        self._industry = asking.provider.industry
         self._timestamps = asking.timestamps
         self._lists: deque[_Step] = deque(_ListPage(want=listing) for listing in listings)
         self._details: deque[_Step] = deque()
@@ -105,7 +112,7 @@ class _Gathering:
             self._timestamps.heard(step.want.api_code, stamp, step.want.kinds)
         if page is None:
             return ()
-        following = [self._following(step, page.next_page)] if page.next_page else []
+        following = [self._following(step, page, page.next_page)] if page.next_page and self._is_paged(step) else []
         if isinstance(step, _ListPage):
             self._lists.extend(following)
             return self._listed(step.want, page)
@@ -145,10 +152,16 @@ class _Gathering:
         if len(self._assets) > MOST_ASSETS or len(self._details) > MOST_WAITING:
             raise outcomes.failed(self._org_code, Failure.PAGING)
 
-    def _following(self, step: _Step, cursor: str) -> _Step:
-        if cursor in step.seen or len(step.seen) >= MOST_PAGES - 1:
+    def _is_paged(self, step: _Step) -> bool:
+        """Else the cursor cannot be sent, and the same answer would be asked for again."""
+        return by_code(self._industry, step.want.api_code).is_paged
+
+    def _following(self, step: _Step, page: Page, cursor: str) -> _Step:
+        rows = hash(structs.replace(page, next_page=None, search_timestamp=None))
+        idle = step.idle + 1 if rows in step.pages else 0
+        if cursor in step.seen or len(step.seen) >= MOST_PAGES - 1 or idle >= MOST_IDLE_PAGES:
             raise outcomes.failed(self._org_code, Failure.PAGING)
-        return replace(step, next_page=cursor, seen=step.seen | {cursor})
+        return replace(step, next_page=cursor, seen=step.seen | {cursor}, pages=step.pages | {rows}, idle=idle)
 
 
 async def _cancel(running: dict[asyncio.Task[Page | None], _Step]) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
 from datetime import date
@@ -12,7 +13,7 @@ import pytest
 from backend.errors import ProviderError, ProviderInvalidResponse, ProviderUnavailable, Trouble
 from backend.providers.calls import Call
 from backend.providers.contract import ApiType, CollectedAsset, Timestamps
-from backend.providers.gathering import CONCURRENT_CALLS, MOST_PAGES, MOST_WAITING, gather
+from backend.providers.gathering import CONCURRENT_CALLS, MOST_IDLE_PAGES, MOST_PAGES, MOST_WAITING, gather
 from backend.providers.industries import bank, irp
 from backend.providers.outcomes import Failure, Finding, RspCode, error_of, failed
 from backend.providers.payloads import Page
@@ -138,13 +139,52 @@ async def test_a_cursor_that_comes_again_is_an_invalid_answer(cursors: list[str]
 
 
 async def test_pages_without_end_are_an_invalid_answer() -> None:
-    async def answer(_code: str, told: Body) -> Body:
-        return {"account_list": [], "next_page": told.get("next_page", "") + "x"}
+    async def answer(code: str, told: Body) -> Body:
+        page = int(told.get("next_page", "0"))
+        return listed(page, next_page=str(page + 1)) if code == "BA01" else BALANCE
 
     bank = Institution(answer)
     with pytest.raises(ProviderInvalidResponse):
         await bank.everything()
-    assert len(bank.asked) == MOST_PAGES
+    assert sum(code == "BA01" for code, _ in bank.asked) == MOST_PAGES
+
+
+@pytest.mark.parametrize("rows", [(), (1, 2)])
+async def test_pages_that_bring_nothing_new_are_not_asked_for_for_long(rows: tuple[int, ...]) -> None:
+    """An institution that turns its last page into another, with a new cursor each time: of three lists that would be 600 calls."""
+    numbers = itertools.count()
+
+    async def answer(code: str, _told: Body) -> Body:
+        return listed(*rows, next_page=f"c{next(numbers)}") if code == "BA01" else BALANCE
+
+    bank = Institution(answer)
+    with pytest.raises(ProviderInvalidResponse):
+        await bank.everything()
+    assert sum(code == "BA01" for code, _ in bank.asked) <= MOST_IDLE_PAGES + 2
+
+
+async def test_a_cursor_where_the_standard_has_no_pages_is_a_field_like_any_other_that_nobody_knows() -> None:
+    """It cannot be sent back: the same call would be made again."""
+
+    async def answer(code: str, _told: Body) -> Body:
+        return listed(1) if code == "BA01" else {**BALANCE, "next_page": "x"}
+
+    bank = Institution(answer)
+    assert len(await bank.everything()) == 2
+    assert [code for code, _ in bank.asked] == ["BA01", "BA03"]
+
+
+async def test_some_pages_without_anything_new_are_no_fault() -> None:
+    """A page may have any number of rows, none, too (standard, section 3)."""
+
+    async def answer(code: str, told: Body) -> Body:
+        if code != "BA01":
+            return BALANCE
+        page = int(told.get("next_page", "0"))
+        rows = [page] if page % MOST_IDLE_PAGES == 0 else []
+        return listed(*rows, next_page=str(page + 1) if page < 4 * MOST_IDLE_PAGES else None)
+
+    assert len({asset.key for assets in await Institution(answer).everything() for asset in assets}) == 5
 
 
 @pytest.mark.parametrize("code", [RspCode.ASSET_NOT_CONSENTED, RspCode.NO_ASSET, RspCode.ASSET_NOT_NORMAL])
