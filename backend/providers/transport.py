@@ -187,7 +187,7 @@ class Transport:
         try:
             trace.status = response.status_code
             named = {name.lower(): value for name, value in response.headers.raw}  # httpx guesses an encoding at each look
-            if named.get(b"content-encoding", b"identity").lower() != b"identity":
+            if any(name.lower() == b"content-encoding" and value.lower() != b"identity" for name, value in response.headers.raw):
                 raise outcomes.failed(self.org_code, Failure.ENCODED)
             body = await self._body(response)
         finally:

@@ -93,6 +93,16 @@ async def test_an_encoded_answer_is_refused_unread() -> None:
     assert await trouble(behaviour) == (Trouble.INVALID_RESPONSE, "encoded")
 
 
+@pytest.mark.parametrize("encodings", [(b"gzip", b"identity"), (b"identity", b"gzip"), (b"identity, gzip",), (b"GZIP ",)])
+async def test_an_encoding_hides_behind_no_other(encodings: tuple[bytes, ...]) -> None:
+    """Two headers of one name: whoever unpacks may believe the first, and whoever refuses the last."""
+
+    async def behaviour(talk: Talk) -> None:
+        await talk.answer(gzip.compress(OK), *(b"Content-Encoding: " + encoding for encoding in encodings))
+
+    assert await trouble(behaviour) == (Trouble.INVALID_RESPONSE, "encoded")
+
+
 async def test_a_body_is_read_to_its_bound_and_not_further() -> None:
     sent = 0
 
