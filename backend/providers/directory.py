@@ -33,6 +33,8 @@ _ORG_CODE = re.compile(r"[A-Za-z0-9]{10}")
 _VERSION = re.compile(r"v[1-9][0-9]{0,2}")
 _WINDOW = re.compile(r"([01][0-9]|2[0-3])[03]0:(([01][0-9]|2[0-3])[03]0|2400)")  # np_time, steps of half an hour
 _FOR_ALL = frozenset({"ca_bundle", "client_certificate", "client_key"})  # a serial number is one institution's
+_GLOBAL_IPV6 = ipaddress.IPv6Network("2000::/3")  # all that is given to anybody (RFC 4291); the rest is local, reserved, or out of use
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _PRIVATE_NAMES = ("localhost", ".localhost", ".local", ".internal", ".home.arpa")
 
 Entry = TypeVar("Entry", Provider, CertificationAuthority)
@@ -97,8 +99,16 @@ def is_sandboxed(provider: Provider, settings: Settings) -> bool:
 def is_public(address: str) -> bool:
     """Whether an IP address lies in the public internet. IPv4 inside IPv6 is judged as what it is."""
     ip = ipaddress.ip_address(address.partition("%")[0])
-    inner = getattr(ip, "ipv4_mapped", None) or getattr(ip, "sixtofour", None)
-    return (inner or ip).is_global and not ip.is_multicast
+    inner = _ipv4_in(ip) if isinstance(ip, ipaddress.IPv6Address) else ip
+    if inner is None:
+        return ip in _GLOBAL_IPV6 and ip.is_global and not ip.is_multicast
+    return inner.is_global and not inner.is_multicast
+
+
+def _ipv4_in(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that a packet to this one ends at, by translation (NAT64 in its well-known network, RFC 6052) or by tunnel."""
+    translated = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else None
+    return ip.ipv4_mapped or ip.sixtofour or translated
 
 
 @dataclass(frozen=True)

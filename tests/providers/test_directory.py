@@ -121,7 +121,14 @@ def test_a_private_address_needs_leave(tmp_path: Path, host: str) -> None:
 def test_an_ipv4_address_inside_ipv6_is_judged_as_what_it_is() -> None:
     assert not is_public("::ffff:127.0.0.1")
     assert not is_public("2002:7f00:0001::")
+    assert not is_public("64:ff9b::10.0.0.1"), "NAT64 leads into the private network that its gateway stands in"
+    assert not is_public("64:ff9b:1::10.0.0.1")
+    assert not is_public("::127.0.0.1")
+    assert not is_public("::ffff:0:10.0.0.1")
+    assert not is_public("fec0::1"), "site-local: private before there was a word for it"
     assert not is_public("fe80::1%eth0")
+    assert is_public("64:ff9b::8.8.8.8")
+    assert is_public("2606:4700:4700::1111")
     assert is_public("8.8.8.8")
 
 
