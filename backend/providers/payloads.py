@@ -136,7 +136,7 @@ def masked(number: str) -> str:
 
 def plain(amount: Decimal) -> str:
     """A decimal string without exponent, with two places at least for what has a fraction: `1234`, `12.50`, `0.125`."""
-    text = format(amount, "f")
+    text = format(amount or Decimal(), "f")  # and never `-0`
     if "." not in text:
         return text
     whole, _, fraction = text.partition(".")

@@ -12,7 +12,7 @@ from backend.clock import iso
 from backend.events import Asset, Balance
 from backend.providers.contract import CollectedAsset, CollectedBalance, Provider
 
-_CENTS = Decimal("0.01")
+_CENTS, _LEAST = Decimal("0.01"), Decimal("0.000001")
 
 
 def asset_id(secret: bytes, user_id: str, org_code: str, asset: CollectedAsset) -> str:
@@ -39,9 +39,10 @@ def asset_of(secret: bytes, user_id: str, provider: Provider, asset: CollectedAs
 
 
 def _balance(balance: CollectedBalance | None) -> Balance | None:
-    """At least two decimals, as in "123400.00"; more where the provider gives more."""
+    """At least two decimals, as in "123400.00"; more where the provider gives more, up to six: behind them decimals print as exponents."""
     if balance is None:
         return None
-    exponent = balance.amount.as_tuple().exponent
-    short = isinstance(exponent, int) and exponent > -2
-    return Balance(balance.amount.quantize(_CENTS) if short else balance.amount, balance.currency)
+    amount = balance.amount or Decimal()  # nothing is not less than nothing: the database knows no -0.00, which an event would show
+    exponent = amount.as_tuple().exponent
+    places = _CENTS if not isinstance(exponent, int) or exponent > -2 else _LEAST if exponent < -6 else None
+    return Balance(amount if places is None else amount.quantize(places), balance.currency)

@@ -157,6 +157,12 @@ def test_a_decimal_string_has_no_exponent_and_keeps_the_value(amount: Decimal) -
     assert Decimal(plain(amount)) == amount
 
 
+@pytest.mark.parametrize("amount", ["-0", "-0.00", "+0", "0000", "0.0"])
+def test_nothing_is_not_less_than_nothing(amount: str) -> None:
+    """A balance that one answer calls 0 and the next -0 has not changed."""
+    assert plain(Amount(amount)) == "0"
+
+
 def test_details_leave_out_what_is_unknown() -> None:
     told = details(rate=Amount("1.500"), day=Day(2026, 1, 2), flag=False, name="x", nothing=None)
     assert told == {"rate": "1.50", "day": "2026-01-02", "flag": False, "name": "x"}
