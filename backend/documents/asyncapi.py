@@ -30,7 +30,7 @@ _WEBSOCKET = """The Centrifuge client protocol in JSON; its official SDKs work u
 one per line. `{}` is a ping, and `{}` answers it. Unknown fields are ignored.
 
 To resume, subscribe with `recover`, `epoch` and `offset` of the last event. `recovered` false: history was lost, read the snapshots
-again."""
+again. What cannot be had within eight seconds of its frame is error 100 with `temporary`: ask again."""
 
 _SSE = """With `Accept: text/event-stream`. Opens with `event: position` (`{epoch, offset, recovered}`); then `id: <epoch>:<offset>`,
 `event: <type>`, `data: <the event>`. A comment each 15 seconds. Resume with `Last-Event-ID` or `?since=`."""

@@ -15,6 +15,7 @@ import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from backend.clock import Clock
+from backend.edge import ANSWER_SECONDS
 from backend.errors import EngineUnavailable, Problem, Refused
 from backend.events import Position
 from backend.identity import OPS, Identity, TokenVerifier, bearer_token, denied
@@ -95,21 +96,25 @@ class Socket:
                     self._gone = self._mailbox.closing is None
                     break
                 frame = message.get("text")
-                await self._carry_out(self._session.received(message.get("bytes", b"") if frame is None else frame))
+                until = asyncio.get_running_loop().time() + ANSWER_SECONDS
+                await self._carry_out(self._session.received(message.get("bytes", b"") if frame is None else frame), until)
         except Exception:
             log.exception("socket.failed")
             self._mailbox.close(CloseCode.SERVER_ERROR)
         self._mailbox.close(CloseCode.SHUTDOWN)  # nobody is there to read the code; it only ends the writer
 
-    async def _carry_out(self, actions: list[Action]) -> None:
-        """Does what the session says; what it asks for is answered, and what follows from the answer is done next."""
+    async def _carry_out(self, actions: list[Action], until: float) -> None:
+        """Does what the session says; what it asks for is answered, and what follows from the answer is done next.
+
+        `until`: by then, on the loop's clock, whatever one frame asks for has its answer, and be it that it cannot be had now.
+        """
         while actions:
             action, *actions = actions
             match action:
                 case Verify(token=token, joining=joining):
-                    actions += self._session.verified(await self._verify(token, joining=joining), self._clock.monotonic())
+                    actions += self._session.verified(await self._verify(token, until, joining=joining), self._clock.monotonic())
                 case Attach(since=since):
-                    actions += self._session.attached(await self._attach(since))
+                    actions += self._session.attached(await self._attach(since, until))
                 case _:
                     self._do(action)
         self._set_timer()
@@ -123,9 +128,12 @@ class Socket:
             case Close(code=code):
                 self._mailbox.close(code)
 
-    async def _verify(self, token: str | None, *, joining: bool) -> Verified | Rejection:
+    async def _verify(self, token: str | None, until: float, *, joining: bool) -> Verified | Rejection:
         try:
-            identity = await self._verifier.verify(bearer_token(self._websocket) if token is None else token)
+            async with asyncio.timeout_at(until):
+                identity = await self._verifier.verify(bearer_token(self._websocket) if token is None else token)
+        except TimeoutError:
+            return Rejection.UNAVAILABLE
         except Refused as exc:
             if self._audience.scope == OPS:
                 denied(self._websocket, exc.problem)
@@ -140,12 +148,13 @@ class Socket:
             self._identity = identity
         return Verified(identity.user_id, (identity.expires_at - self._clock.now()).total_seconds())
 
-    async def _attach(self, since: Position | None) -> Slice | None:
+    async def _attach(self, since: Position | None, until: float) -> Slice | None:
         if self._identity is None:
             return None
         try:
-            return await self._hub.attach(self._audience.feed(self._identity), self._mailbox, since)
-        except EngineUnavailable:
+            async with asyncio.timeout_at(until):
+                return await self._hub.attach(self._audience.feed(self._identity), self._mailbox, since)
+        except (EngineUnavailable, TimeoutError):
             return None
 
     # --- writing ------------------------------------------------------------------------------------------------------

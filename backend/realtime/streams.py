@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from backend.edge import ANSWER_SECONDS
 from backend.errors import EngineUnavailable
 from backend.events import Position, to_json
 from backend.realtime.feed import Slice
@@ -93,8 +94,9 @@ class EventStream(Response):
     async def _opened_again(self) -> bytes:
         """History was lost: the client is told, and hears what comes from now on."""
         try:
-            missed = await self._hub.attach(self._feed, self._mailbox, None)
-        except EngineUnavailable:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                missed = await self._hub.attach(self._feed, self._mailbox, None)
+        except (EngineUnavailable, TimeoutError):
             self._mailbox.close(CloseCode.SERVER_ERROR)  # ends the stream; the client comes back and is told then
             return COMMENT
         self._epoch = missed.position.epoch

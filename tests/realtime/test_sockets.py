@@ -16,7 +16,9 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from backend.cli.serving import DrainingServer, config_of, listen
-from backend.realtime import session
+from backend.identity import TokenVerifier
+from backend.realtime import session, sockets
+from backend.realtime.hub import READS_AT_ONCE
 from tests.realtime.conftest import Stage
 from tests.realtime.given import Api, numbers, token, until
 
@@ -303,6 +305,45 @@ async def test_without_valkey_a_subscription_may_be_tried_again(api_with: Callab
         reply = await raw.ask(SUBSCRIBE)
         assert reply == {"id": 2, "error": {"code": 100, "message": "internal", "temporary": True}}
         assert (await raw.ask({**SUBSCRIBE, "id": 3}))["error"]["code"] == 100
+
+
+async def test_who_is_kept_waiting_is_told_to_try_again_before_they_give_up(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sockets, "ANSWER_SECONDS", 0.05)
+    async with contextlib.AsyncExitStack() as busy, api.connected() as raw:
+        for _ in range(READS_AT_ONCE):  # as by so many others, who wait for an engine themselves
+            await busy.enter_async_context(api.hub._reading)
+        async with asyncio.timeout(2):
+            assert await raw.ask(SUBSCRIBE) == {"id": 2, "error": {"code": 100, "message": "internal", "temporary": True}}
+        await busy.aclose()
+        assert (await raw.ask({**SUBSCRIBE, "id": 3}))["subscribe"]["offset"] == 0
+
+
+async def test_one_frame_has_one_time_for_all_that_it_asks_for(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sockets, "ANSWER_SECONDS", 0.2)
+    for room, name in ((TokenVerifier, "verify"), (api.feed, "read")):
+        monkeypatch.setattr(room, name, late(getattr(room, name), 0.15))
+    async with api.raw() as raw:
+        await raw.say({"id": 1, "connect": {"token": token()}}, SUBSCRIBE)
+        assert "connect" in await raw.hear()
+        assert (await raw.hear())["error"]["code"] == 100
+
+
+async def test_keys_that_do_not_come_in_time_are_no_verdict(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sockets, "ANSWER_SECONDS", 0.05)
+    with monkeypatch.context() as hanging:
+        hanging.setattr(TokenVerifier, "verify", late(TokenVerifier.verify, 60))
+        async with api.raw() as raw:
+            assert (await raw.ask({"id": 1, "connect": {"token": token()}}))["error"]["code"] == 100
+            hanging.undo()
+            assert "connect" in await raw.ask({"id": 2, "connect": {"token": token()}})
+
+
+def late(deed: Callable[..., Any], seconds: float) -> Callable[..., Any]:
+    async def then(*said: Any) -> Any:
+        await asyncio.sleep(seconds)
+        return await deed(*said)
+
+    return then
 
 
 async def test_who_reads_too_slowly_is_closed_and_finds_everything_on_return(api: Api) -> None:

@@ -98,6 +98,23 @@ async def test_history_that_is_lost_in_mid_stream_is_said_there(api: Api) -> Non
         assert await listening.numbers(1) == [(f"{epoch}:8", "provider.connecting", 8)]
 
 
+async def test_a_stream_that_cannot_say_in_time_what_was_lost_ends_and_its_client_comes_back(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "ANSWER_SECONDS", 0.05)
+    async with stream(api) as listening:
+        await listening.position()
+        [mailbox] = api.hub._open
+
+        async def hanging(*_: object) -> None:
+            await asyncio.sleep(60)
+
+        monkeypatch.setattr(api.hub, "attach", hanging)
+        mailbox.put_lost()
+        assert await listening.block() == {"": ""}
+        assert await listening.ended()
+
+
 async def test_a_quiet_stream_has_comments(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "COMMENT_SECONDS", 0.02)  # a real stream: time cannot be moved from here
     async with stream(api) as listening:
