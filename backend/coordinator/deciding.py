@@ -208,8 +208,8 @@ class Bench:
         now = self.now()
         match entry.word:
             case Report() as report:
-                self._note(self.hearing.heard(report, min(entry.at_ms, now), self._draw))
-            case ProbeWanted() as asked if now - entry.at_ms <= ANSWERED_WITHIN * 1000:
+                self._note(self.hearing.heard(report, now - entry.age_ms, self._draw))
+            case ProbeWanted() as asked if entry.age_ms <= ANSWERED_WITHIN * 1000:
                 given = self.hearing.tell(asked.circuit, ProbeAsked(asked.name, asked.wanted, asked.epoch), now, self._draw())
                 self._note([given])
                 if admitted(given, asked.name):

@@ -69,9 +69,9 @@ class Mark(Struct, frozen=True):
 
 
 class Entry(Struct, frozen=True):
-    """A word, and when the log took it."""
+    """A word, and how old it was when it was read: a moment would be of Valkey's clock, which may be set while readers go by their own."""
 
-    at_ms: float  # by Valkey's clock, Unix time
+    age_ms: float  # since the log took it
     word: Word | Mark
 
 
@@ -124,15 +124,19 @@ class ValkeyStream:
             return [await self._end()]
         place, _, number = after.partition("/")
         block = max(1, round(min(wait, LONGEST_WAIT) * 1000)) if wait > 0 else None  # 0 would be for ever
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.xread({LOG: place}, count=_AT_ONCE, block=block)
+        pipeline.time()
         with engine_errors():
-            found = await self._redis.xread({LOG: place}, count=_AT_ONCE, block=block)
-        return _read(int(number), found[0][1]) if found else await self._nothing(int(number))
+            found, (seconds, micros) = await pipeline.execute()
+        now_ms = seconds * 1000 + micros / 1000
+        return _read(int(number), found[0][1], now_ms) if found else await self._nothing(int(number))
 
     async def _end(self) -> tuple[str, Entry]:
         with engine_errors():
             newest = await self._redis.xrevrange(LOG, count=1)
         place, number = (newest[0][0].decode(), int(newest[0][1][b"n"])) if newest else ("0-0", 0)
-        return _cursor(place, number), Entry(_moment(place), Mark())
+        return _cursor(place, number), Entry(0.0, Mark())
 
     async def _nothing(self, number: int) -> list[tuple[str, Entry]]:
         """A log that has fewer entries than were read is another one, and may have begun at an earlier time."""
@@ -141,17 +145,17 @@ class ValkeyStream:
         return [(OLDEST, Entry(0.0, Mark(None)))] if int(appended or 0) < number else []
 
 
-def _read(number: int, found: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> list[tuple[str, Entry]]:
+def _read(number: int, found: Iterable[tuple[bytes, dict[bytes, bytes]]], now_ms: float) -> list[tuple[str, Entry]]:
     """`number`: of the entry before them. One that is not larger is of another log, of which some may lie before the cursor's moment."""
     entries: list[tuple[str, Entry]] = []
     for place_, fields in found:
         place, came = place_.decode(), int(fields[b"n"])
         if came <= number:
             return [*entries, (OLDEST, Entry(0.0, Mark(None)))]
-        cursor, at = _cursor(place, came), _moment(place)
+        cursor, age_ms = _cursor(place, came), max(now_ms - _moment(place), 0.0)
         if came != number + 1:
-            entries.append((cursor, Entry(at, Mark(came - number - 1))))
-        entries.append((cursor, Entry(at, _word(fields))))
+            entries.append((cursor, Entry(age_ms, Mark(came - number - 1))))
+        entries.append((cursor, Entry(age_ms, _word(fields))))
         number = came
     return entries
 
@@ -171,6 +175,7 @@ def _cursor(place: str, number: int) -> str:
 
 
 def _moment(place: str) -> float:
+    """By Valkey's clock, Unix ms; the last one there was, while that clock is behind it."""
     return float(place.partition("-")[0])
 
 
@@ -186,14 +191,14 @@ class MemoryStream:
 
     def forget(self) -> None:
         """Loses everything."""
-        self._entries: deque[tuple[int, Entry]] = deque(maxlen=self._most)
+        self._entries: deque[tuple[int, float, Word]] = deque(maxlen=self._most)  # number, when it came (monotonic), word
         self._number = 0
         self._life += 1
 
     async def append(self, word: Word) -> None:
         """See `Stream.append`."""
         self._number += 1
-        self._entries.append((self._number, Entry(self._clock.now().timestamp() * 1000, word)))
+        self._entries.append((self._number, self._clock.monotonic(), word))
         self._more.set()
 
     async def read(self, after: str, wait: float) -> list[tuple[str, Entry]]:
@@ -209,10 +214,11 @@ class MemoryStream:
 
     def _following(self, number: int) -> list[tuple[str, Entry]]:
         entries: list[tuple[str, Entry]] = []
-        for came, entry in [each for each in self._entries if each[0] > number][:_AT_ONCE]:
+        for came, at, word in [each for each in self._entries if each[0] > number][:_AT_ONCE]:
+            age_ms = (self._clock.monotonic() - at) * 1000
             if came != number + 1:
-                entries.append((self._place(came), Entry(entry.at_ms, Mark(came - number - 1))))
-            entries.append((self._place(came), entry))
+                entries.append((self._place(came), Entry(age_ms, Mark(came - number - 1))))
+            entries.append((self._place(came), Entry(age_ms, word)))
             number = came
         return entries
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from redis.asyncio import Redis
 
-from backend.clock import SystemClock
+from backend.clock import Clock, SystemClock
 from backend.coordinator.alone import Alone
 from backend.coordinator.asking import Asking
 from backend.coordinator.deciding import Deciding
@@ -100,7 +100,7 @@ class Fleet:
     def connect(self) -> Redis:
         return connect(self.url, timeout=2.5, pool=10)
 
-    def deciding(self, redis: Redis | None = None, options: Options = OPTIONS) -> Deciding:
+    def deciding(self, redis: Redis | None = None, options: Options = OPTIONS, clock: Clock = CLOCK) -> Deciding:
         redis = redis or self.redis
         return Deciding(
             store=ValkeyStore(redis),
@@ -109,7 +109,7 @@ class Fleet:
             figures=ValkeyFigures(redis),
             circuits_of=lambda org_code: (Circuit(org_code, Scope.READ), Circuit(org_code, Scope.TOKEN)),
             options=options,
-            clock=CLOCK,
+            clock=clock,
         )
 
     @asynccontextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from backend.clock import ManualClock
 from backend.coordinator.asking import Asking
@@ -80,18 +80,17 @@ async def test_what_is_given_back_is_said() -> None:
     assert entry.word == ProbeGivenBack(circuit=READ, name="me", fence=7)
 
 
-def a_bench(*standings: Standing) -> tuple[Bench, ManualClock]:
-    clock = ManualClock(datetime(2026, 11, 22, tzinfo=UTC))
+def a_bench(*standings: Standing) -> Bench:
     stored = Stored(lineage="life", token=1, now_ms=1_000_000.0, standings=standings)
-    return Bench(stored, Options(), clock, lambda: 0.0), clock
+    return Bench(stored, Options(), ManualClock(datetime(2026, 11, 22, tzinfo=UTC)), lambda: 0.0)
 
 
 DUE = Standing(circuit=READ, state=CircuitState.OPEN, epoch=6, probe_at_ms=1_000_000.0, believed_ms=2_000_000.0)
 
 
 def test_the_answer_goes_with_the_decision_that_it_is_of() -> None:
-    bench, _ = a_bench(DUE)
-    bench.hear(Entry(1_000_000.0, ProbeWanted(circuit=READ, name="me", number=3)))
+    bench = a_bench(DUE)
+    bench.hear(Entry(0.0, ProbeWanted(circuit=READ, name="me", number=3)))
     [standing], [decision], [answer] = bench.taken()
     assert (standing.epoch, decision.epoch, decision.state) == (7, 7, CircuitState.HALF_OPEN)
     assert answer == Admitted("me", 3, decision)
@@ -99,17 +98,16 @@ def test_the_answer_goes_with_the_decision_that_it_is_of() -> None:
 
 
 def test_a_question_that_nobody_waits_for_any_more_is_given_to_nobody() -> None:
-    bench, clock = a_bench(DUE)
-    clock.move(timedelta(seconds=1.5))
-    bench.hear(Entry(1_000_000.0, ProbeWanted(circuit=READ, name="me", number=3)))
+    bench = a_bench(DUE)
+    bench.hear(Entry(1_500.0, ProbeWanted(circuit=READ, name="me", number=3)))
     assert bench.taken() == ([], [], [])
 
 
 def test_only_the_holder_gives_a_probe_back() -> None:
-    bench, _ = a_bench(DUE)
-    bench.hear(Entry(1_000_000.0, ProbeWanted(circuit=READ, name="me", number=3)))
+    bench = a_bench(DUE)
+    bench.hear(Entry(0.0, ProbeWanted(circuit=READ, name="me", number=3)))
     for name, fence in (("another", 7), ("me", 6)):
-        bench.hear(Entry(1_000_000.0, ProbeGivenBack(circuit=READ, name=name, fence=fence)))
+        bench.hear(Entry(0.0, ProbeGivenBack(circuit=READ, name=name, fence=fence)))
         assert bench.hearing.standing(READ).state is CircuitState.HALF_OPEN
-    bench.hear(Entry(1_000_000.0, ProbeGivenBack(circuit=READ, name="me", fence=7)))
+    bench.hear(Entry(0.0, ProbeGivenBack(circuit=READ, name="me", fence=7)))
     assert bench.hearing.standing(READ).state is CircuitState.OPEN

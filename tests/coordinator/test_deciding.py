@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from backend.clock import SystemClock
 from backend.coordinator.leader import FENCE
 from backend.coordinator.store import STANDINGS
 from backend.coordinator.stream import ModesChanged
@@ -126,6 +127,26 @@ async def test_a_probe_that_is_given_back_is_free_at_once(fleet: Fleet) -> None:
         assert granted is not None
         await first.asking.release(READ, granted.epoch)
         assert await second.asking.ask(READ) is not None
+
+
+class Drifting(SystemClock):
+    """A leader's even clock beside Valkey's: as far ahead as Valkey's was set back, or has lost, since the reign began."""
+
+    ahead = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead
+
+
+async def test_a_valkey_whose_clock_was_set_back_gives_probes_all_the_same(fleet: Fleet) -> None:
+    first, _ = await fleet.several(2)
+    clock = Drifting()
+    async with fleet.led(1, fleet.deciding(clock=clock)):
+        clock.ahead = 5.0
+        await fleet.fails()
+        await fleet.all_are(OPEN)
+        await asyncio.sleep(0.35)
+        assert await first.asking.ask(READ) is not None
 
 
 async def test_an_operators_word_holds_for_every_scope_and_over_a_leaders_end(fleet: Fleet) -> None:
