@@ -25,11 +25,11 @@ from backend.edge import Edge, InTime, on_http_exception, on_refused
 from backend.errors import Refused
 from backend.events import to_json
 from backend.exposing import endpoint as metrics_endpoint
+from backend.links.endpoints import LinkEndpoints
 from backend.logs import configure_logs
 from backend.realtime.endpoints import RealtimeDeps
 from backend.realtime.endpoints import routes as realtime_routes
 from backend.registration.endpoints import RegistrationEndpoints
-from backend.registration.link_endpoints import LinkEndpoints
 from backend.services import Api, alongside, build_api
 from backend.settings import Settings
 from backend.timing import Timed

@@ -25,13 +25,13 @@ from backend.coordinator.timing import ByFleetClock, FleetClock, TimedStore
 from backend.exposing import serving_metrics
 from backend.jobs.measuring import CountedSweep
 from backend.jobs.sweeper import Sweep, Sweeper
+from backend.links.forgetting import ErasureSweep
+from backend.links.refreshing import OpenRefreshSweep
+from backend.links.unlinking import NoticeSweep, RevocationSweep
 from backend.logs import configure_logs
 from backend.providers.circuits import Circuit
 from backend.realtime.feed import OPERATORS
-from backend.registration.forgetting import ErasureSweep
-from backend.registration.refreshing import OpenRefreshSweep
 from backend.registration.sweeping import IdempotencySweep, OpenWorkSweep, OutboxSweep
-from backend.registration.unlinking import NoticeSweep, RevocationSweep
 from backend.reporters import Reporters, reporters
 from backend.reporting.recording import Recording
 from backend.services import Foundation, circuit_options, found, on_signals, reach_of

@@ -39,6 +39,9 @@ from backend.identity import TokenVerifier
 from backend.jobs.queue import ValkeyQueue
 from backend.jobs.sweeper import Sweep, Sweeper
 from backend.jobs.valkey import connect
+from backend.links.forgetting import Forgetting
+from backend.links.refreshes import Refreshes
+from backend.links.unlinking import Links
 from backend.metrics import Metric, Metrics, Sample, Samples
 from backend.providers.clients import traffic_secret
 from backend.providers.counting import circuits_of
@@ -51,11 +54,8 @@ from backend.realtime.channels import dialer
 from backend.realtime.feed import Feed
 from backend.realtime.hub import Hub
 from backend.registration.accepting import Accepting
-from backend.registration.forgetting import Forgetting
 from backend.registration.handling import Handling
 from backend.registration.people import People
-from backend.registration.refreshes import Refreshes
-from backend.registration.unlinking import Links
 from backend.reporters import report_endpoints
 from backend.reporting.endpoints import ReportEndpoints
 from backend.settings import Settings, VaultKeys

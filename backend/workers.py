@@ -35,6 +35,9 @@ from backend.jobs.measuring import timed
 from backend.jobs.queue import JSON, QueueName
 from backend.jobs.valkey import connect
 from backend.jobs.worker import LeasedWorker
+from backend.links.refreshing import Refreshing
+from backend.links.rereading import Rereading
+from backend.links.unlinking import Unlinking
 from backend.logs import configure_logs
 from backend.metrics import Metric, Sample, Samples
 from backend.providers.calls import Scope
@@ -50,11 +53,8 @@ from backend.registration.flights import SingleFlight
 from backend.registration.jobs import COLLECT, REFRESH, REVOKE, SIGN
 from backend.registration.linking import Linking
 from backend.registration.probes import Probes
-from backend.registration.refreshing import Refreshing
-from backend.registration.rereading import Rereading
 from backend.registration.signing import Patience, Signing
 from backend.registration.sweeping import OutboxSweep
-from backend.registration.unlinking import Unlinking
 from backend.services import (
     Foundation,
     alongside,

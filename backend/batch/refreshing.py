@@ -20,11 +20,11 @@ from backend.batch.terms import Terms
 from backend.clock import Clock
 from backend.coalescing import Coalesced
 from backend.errors import ConsentRequired, EngineUnavailable, ProviderBusy, ProviderError, ProviderResting, Trouble
+from backend.links.rereading import Reading, Rereading, refreshed
 from backend.providers.contract import ApiType, Provider
 from backend.providers.outcomes import Failure, RspCode, failed
 from backend.registration.comparing import news
 from backend.registration.linking import Held, Linking
-from backend.registration.rereading import Reading, Rereading, refreshed
 from backend.storage import batch_sends
 from backend.storage.batch_sends import Done, Ended, Known, Run, State
 from backend.storage.database import Database

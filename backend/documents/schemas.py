@@ -11,11 +11,11 @@ from backend.coordinator.breakers import Breaker
 from backend.coordinator.endpoints import NewMode
 from backend.errors import ITEM_ERRORS, PROBLEMS, UserAction
 from backend.events import Asset, Availability, EventType, Industry, ItemError, OperatorsEventType
+from backend.links.endpoints import NewRefresh
+from backend.links.refreshes import RefreshView
+from backend.links.unlinking import LinkView
 from backend.registration.endpoints import NewRegistration
-from backend.registration.link_endpoints import NewRefresh
 from backend.registration.model import MAX_PROVIDERS, RegistrationView
-from backend.registration.refreshes import RefreshView
-from backend.registration.unlinking import LinkView
 
 Schema = dict[str, Any]
 

@@ -9,12 +9,12 @@ import pytest
 
 from backend.clock import SystemClock
 from backend.jobs.queue import MemoryQueue
-from backend.registration.rereading import Rereading
+from backend.links.rereading import Rereading
 from backend.registration.signing import Signing
 from backend.registration.sweeping import OpenWorkSweep
 from backend.storage.database import Database
+from tests.links.test_refreshing import linked, refreshed
 from tests.registration.house import BANK, CARD, Client, House
-from tests.registration.test_refreshing import linked, refreshed
 
 
 class Broken:

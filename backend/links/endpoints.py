@@ -18,11 +18,11 @@ from starlette.routing import Route
 from backend.errors import Problem, Refused
 from backend.events import Position, to_json
 from backend.identity import Identity, TokenVerifier, identify
+from backend.links.forgetting import Forgetting
+from backend.links.refreshes import Refreshes
+from backend.links.unlinking import Links
 from backend.registration.accepting import ACCEPTED
 from backend.registration.endpoints import ORG_CODE, OrgCode
-from backend.registration.forgetting import Forgetting
-from backend.registration.refreshes import Refreshes
-from backend.registration.unlinking import Links
 from backend.web import json_answer, read_json, request_id, with_position
 
 _REFRESH_ID = re.compile(r"ref_[0-9A-HJKMNP-TV-Z]{26}")  # ref_ + ULID

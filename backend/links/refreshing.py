@@ -18,11 +18,11 @@ from backend.clock import Clock
 from backend.errors import ProviderError, ProviderRefused, ProviderResting, ProviderTimeout, Trouble
 from backend.events import LinkFact, RefreshCompleted, RefreshItem, RefreshStatus
 from backend.jobs.queue import JobQueue, Postponed
+from backend.links.refreshes import items_of, refresh_item
+from backend.links.rereading import Reading, Rereading, refreshed, unknown_of
 from backend.providers.contract import ApiType, Provider
 from backend.providers.directory import Directory
 from backend.registration.jobs import refresh_job
-from backend.registration.refreshes import items_of, refresh_item
-from backend.registration.rereading import Reading, Rereading, refreshed, unknown_of
 from backend.storage import links, refreshes, users
 from backend.storage.database import Database
 from backend.storage.outbox import Entry, Relay

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from backend.clock import Clock
 from backend.errors import ConsentRequired, ProviderError
 from backend.events import Asset, AssetRefreshed
+from backend.links.unlinking import Unlinking
 from backend.providers.contract import ApiType, CollectedAsset, Provider, Timestamps
 from backend.providers.outcomes import token_is_worn
 from backend.registration.asset_ids import asset_of
@@ -22,7 +23,6 @@ from backend.registration.collecting import ProviderClients
 from backend.registration.comparing import news
 from backend.registration.flights import SingleFlight
 from backend.registration.linking import Grant, Held, Linking
-from backend.registration.unlinking import Unlinking
 from backend.storage import assets
 from backend.storage.statements import Connection, Values
 

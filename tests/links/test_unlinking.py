@@ -12,9 +12,9 @@ import pytest
 
 from backend.clock import KST, SystemClock
 from backend.storage.vault import Vault
+from tests.links.test_forgetting import rows_of
+from tests.links.test_refreshing import forget, linked, refreshed
 from tests.registration.house import BANK, CARD, VAULT_KEYS, Client, Following, House
-from tests.registration.test_forgetting import rows_of
-from tests.registration.test_refreshing import forget, linked, refreshed
 
 JSON = dict[str, Any]
 T = TypeVar("T")

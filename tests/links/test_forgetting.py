@@ -10,11 +10,11 @@ import pytest
 
 from backend.clock import SystemClock
 from backend.errors import EngineUnavailable
-from backend.registration.forgetting import ErasureSweep, Forgetting
+from backend.links.forgetting import ErasureSweep, Forgetting
 from backend.storage.database import Database
 from backend.storage.schema import metadata
+from tests.links.test_refreshing import linked
 from tests.registration.house import BANK, CARD, EFIN, Client, House
-from tests.registration.test_refreshing import linked
 
 
 async def rows_of(house: House, user_id: str) -> dict[str, int]:
