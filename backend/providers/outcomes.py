@@ -305,8 +305,11 @@ def not_served(error: ProviderError) -> bool:
 
 
 def is_an_answer(reason: str | None) -> bool:
-    """Whether the institution itself said it, by a code of the standard or an HTTP status, not we who met no answer. None: no reason."""
-    return reason is not None and (reason in _CODES or _STATUS.fullmatch(reason) is not None)
+    """Whether the institution itself said it, by a code of the standard: a bare HTTP status a gateway before a dead one can say, too.
+
+    None: no reason.
+    """
+    return reason in _CODES
 
 
 def speaks_of_illness(error: ProviderError) -> bool:
