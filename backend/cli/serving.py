@@ -49,6 +49,12 @@ class DrainingServer(uvicorn.Server):
         super().__init__(config)
         self._app, self._drain_seconds = app, drain_seconds
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await super().startup(sockets)
+        except OSError as exc:  # of two that took hold of one port at once, the second to listen
+            raise PortTaken(f"the port cannot be had ({exc.strerror}); free it, or choose another one") from exc
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         drain = getattr(self._app.state, "drain", None)
         if drain is not None and not self.force_exit:
@@ -58,11 +64,34 @@ class DrainingServer(uvicorn.Server):
 
 def listen(host: str, port: int) -> socket.socket:
     """An open listening socket. Raises `PortTaken`."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    held = hold_port(host, port)
     try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        held.listen(BACKLOG)
     except OSError as exc:
-        raise PortTaken(f"port {port} on {host} cannot be had ({exc.strerror}); free it, or choose another port") from exc
+        held.close()
+        raise _taken(host, port, exc) from exc
+    return held
+
+
+def hold_port(host: str, port: int) -> socket.socket:
+    """A socket that has the port and does not listen yet: until somebody is there to answer, who knocks is refused, not kept waiting.
+
+    Raises `PortTaken`.
+    """
+    held = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if held.family == socket.AF_INET6:
+            held.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        held.bind((host, port))
+    except OSError as exc:
+        held.close()
+        raise _taken(host, port, exc) from exc
+    return held
+
+
+def _taken(host: str, port: int, exc: OSError) -> PortTaken:
+    return PortTaken(f"port {port} on {host} cannot be had ({exc.strerror}); free it, or choose another port")
 
 
 def run_api(data: Path | None, *, port: int | None, fd: int | None, parent: int | None) -> None:
@@ -124,7 +153,7 @@ def _one_line() -> Iterator[None]:
 
 
 def _listener(fd: int | None, host: str, port: int) -> socket.socket:
-    return listen(host, port) if fd is None else socket.socket(fileno=fd)
+    return hold_port(host, port) if fd is None else socket.socket(fileno=fd)
 
 
 def metrics_listener(fd: int | None, settings: Settings) -> socket.socket | None:

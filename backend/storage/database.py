@@ -26,6 +26,7 @@ CONNECT_SECONDS = 5.0
 COMMAND_SECONDS = 15.0
 POOL_SECONDS = 5.0  # how long a request waits for a free connection before it is told to come back
 CLOSE_SECONDS = 5.0
+WARM_SECONDS = 2.0  # nobody is answered meanwhile
 _AGAIN = 3  # tries of a transaction that PostgreSQL asked us to repeat
 
 _T = TypeVar("_T")
@@ -168,9 +169,16 @@ class Database:
         yield Sample(Metric.DATABASE_LIMIT, (), self._size)
 
     async def warm(self) -> None:
-        """Opens the pool's connections before they are needed: the first request is not to pay for all of them."""
-        async with AsyncExitStack() as stack:
-            await asyncio.gather(*(stack.enter_async_context(self.reading()) for _ in range(self._size)))
+        """Opens the pool's connections before they are needed: the first request is not to pay for all of them.
+
+        Raises `EngineUnavailable`, at the latest after `WARM_SECONDS`. Those that are open stay so.
+        """
+        with translated():
+            async with AsyncExitStack() as stack, asyncio.timeout(WARM_SECONDS):
+                opening = (stack.enter_async_context(self.reading()) for _ in range(self._size))
+                for opened in await asyncio.gather(*opening, return_exceptions=True):  # none may come in when the stack is left
+                    if isinstance(opened, BaseException):
+                        raise opened
 
     async def close(self) -> None:
         """Ends every connection, at the latest after `CLOSE_SECONDS`, whoever still uses one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator
 
@@ -15,7 +16,7 @@ from structlog.testing import capture_logs
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from backend.cli.serving import DrainingServer, config_of, listen, metrics_listener
+from backend.cli.serving import DrainingServer, PortTaken, config_of, hold_port, listen, metrics_listener
 from backend.edge import Edge
 from backend.settings import Settings
 
@@ -67,6 +68,42 @@ async def test_what_is_no_upgrade_at_all_is_refused_without_a_word(port: int, re
     writer.close()
     assert int(status.split()[1]) in {400, 426}
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_while_it_starts_an_api_refuses_and_keeps_nobody_waiting() -> None:
+    """To be let in by the system and not answered is the worst of both: a proxy would not turn to another one."""
+    ready = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def starting(_: Starlette) -> AsyncIterator[None]:
+        await ready.wait()
+        yield
+
+    app = Starlette(routes=[], lifespan=starting)
+    held = hold_port("127.0.0.1", 0)
+    server = DrainingServer(config_of(app, drain_seconds=1), app, 1)
+    serving = asyncio.create_task(server.serve(sockets=[held]))
+    await asyncio.sleep(0.05)  # far more than a start needs that waits for nothing
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection(*held.getsockname())
+    ready.set()
+    while not server.started:
+        await asyncio.sleep(0.001)
+    _, writer = await asyncio.open_connection(*held.getsockname())
+    writer.close()
+    server.should_exit = True
+    await serving
+
+
+async def test_of_two_who_take_hold_of_one_port_at_once_the_later_one_says_so() -> None:
+    app = Starlette(routes=[])
+    server = DrainingServer(config_of(app, drain_seconds=1), app, 1)
+    with hold_port("127.0.0.1", 0) as first, contextlib.suppress(PortTaken), hold_port(*first.getsockname()) as second:
+        first.listen()
+        with pytest.raises(PortTaken):
+            await server.serve(sockets=[second])
+    with listen("127.0.0.1", 0) as mine, pytest.raises(PortTaken):
+        hold_port(*mine.getsockname())
 
 
 def test_metrics_are_shown_on_the_inherited_socket_else_on_the_port_that_is_set_else_nowhere() -> None:

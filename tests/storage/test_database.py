@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 
 import asyncpg
 import pytest
@@ -55,6 +57,42 @@ async def test_a_pool_without_a_free_connection_says_come_back(shared_url: str, 
     async with database.reading():
         with pytest.raises(EngineUnavailable):
             await database.ping()
+    await database.close()
+
+
+async def test_a_start_does_not_wait_for_a_postgresql_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WARM_SECONDS", 0.1)
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(-1)
+        writer.close()
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        database = Database(f"postgresql://nobody@127.0.0.1:{port}/none?sslmode=disable", pool=3)
+        async with asyncio.timeout(2):
+            with pytest.raises(EngineUnavailable):
+                await database.warm()
+        await database.close()
+
+
+async def test_a_start_that_finds_too_few_connections_keeps_none_for_itself(shared_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "POOL_SECONDS", 0.5)
+    database = Database(shared_url, pool=3)
+    real, calls = module._speak_json, itertools.count()
+
+    async def one_is_refused(connection: Connection) -> None:
+        if not next(calls):
+            raise asyncpg.CannotConnectNowError("the database system is starting up")
+        await asyncio.sleep(0.05)  # the others come later
+        await real(connection)
+
+    monkeypatch.setattr(module, "_speak_json", one_is_refused)
+    with pytest.raises(EngineUnavailable):
+        await database.warm()
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(3):
+            await stack.enter_async_context(database.reading())
     await database.close()
 
 
