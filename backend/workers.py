@@ -34,7 +34,7 @@ from backend.jobs.holding import Holding
 from backend.jobs.measuring import timed
 from backend.jobs.queue import JSON, QueueName
 from backend.jobs.valkey import connect
-from backend.jobs.worker import LeasedWorker
+from backend.jobs.worker import Bounds, LeasedWorker
 from backend.links.refreshing import Refreshing
 from backend.links.rereading import Rereading
 from backend.links.unlinking import Unlinking
@@ -186,11 +186,13 @@ def _worker(foundation: Foundation, hands: Hands, holding: Holding) -> LeasedWor
         queue=queue,
         redis=lambda: connect(need(settings, "valkey_url"), timeout=settings.valkey_timeout, pool=settings.valkey_pool),
         clock=foundation.clock,
-        lease=settings.job_lease,
+        bounds=Bounds(
+            lease=settings.job_lease,
+            max_jobs=settings.interactive_jobs,
+            job_timeout=settings.provider_deadline * 2,
+            drain=settings.drain_seconds,
+        ),
         holding=holding,
-        max_jobs=settings.interactive_jobs,
-        job_timeout=settings.provider_deadline * 2,
-        drain=settings.drain_seconds,
         on_poisoned=_counted(foundation, queue, hands.on_poisoned),
     )
     on_signals(worker.stop)
@@ -212,10 +214,8 @@ def _batch_worker(foundation: Foundation, batch: BatchHands, holding: Holding) -
         queue=queue,
         redis=lambda: connect(need(settings, "valkey_url"), timeout=settings.valkey_timeout, pool=settings.valkey_pool),
         clock=foundation.clock,
-        lease=settings.batch_lease,
+        bounds=Bounds(lease=settings.batch_lease, max_jobs=settings.batch_jobs, drain=settings.drain_seconds),
         holding=holding,
-        max_jobs=settings.batch_jobs,
-        drain=settings.drain_seconds,
         on_poisoned=_counted(foundation, queue, batch.on_poisoned),
     )
 

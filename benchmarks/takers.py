@@ -21,7 +21,7 @@ from redis.asyncio import Redis
 from backend.clock import SystemClock
 from backend.jobs.queue import QueueName, queue_key
 from backend.jobs.valkey import connect
-from backend.jobs.worker import LeasedWorker
+from backend.jobs.worker import Bounds, LeasedWorker
 from backend.logs import configure_logs
 from backend.settings import Settings
 from benchmarks.companions import Answering, serve
@@ -66,8 +66,7 @@ def _leased(url: str, notes: Notes) -> Coroutine[Any, Any, None]:
         queue=QueueName.INTERACTIVE,
         redis=lambda: wire(url),
         clock=SystemClock(),
-        lease=LEASE,
-        max_jobs=MOST_JOBS,
+        bounds=Bounds(lease=LEASE, max_jobs=MOST_JOBS),
     )
     return worker.run()
 

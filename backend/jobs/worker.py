@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC
 from typing import Any
 
@@ -30,77 +31,69 @@ from backend.jobs.nudging import Nudging
 from backend.jobs.outage import Outage
 from backend.jobs.queue import QueueName, queue_key
 from backend.jobs.renewing import Renewing
+from backend.jobs.settling import Settling
 from backend.jobs.valkey import VALKEY_AWAY
 
 CLAIMED_AT_ONCE = 32  # a burst is shared among the workers instead of going to the first one awake
 HAND_OVER_SECONDS = 2.0  # for cancelled jobs to end, and again for giving back what has not
+_OF_ARQ: dict[str, Any] = {"handle_signals": False, "job_serializer": orjson.dumps, "job_deserializer": orjson.loads, "timezone": UTC}
 
 log = structlog.get_logger()
 
 
-class LeasedWorker(Worker):
-    """Runs `functions` (coroutines, or `arq.func` of them), at most `max_jobs` at once. Build it inside a running loop.
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """How much a worker does, and for how long. Seconds."""
 
-    `redis` makes the client, which the worker owns; `ctx` is what every job finds in its context, beside arq's `job_id`,
-    `job_try`, `enqueue_time`, `score` and `redis`, and its `lease`; `holding` hears of each renewal. Seconds: `lease` after
-    which a silent worker's jobs go to others, `drain` that `stop()` leaves running jobs, `job_timeout` of one try,
-    `retry_delay` before the second.
+    lease: float  # after which a silent worker's jobs go to others
+    max_jobs: int  # at once
+    max_tries: int = 3
+    job_timeout: float = 300.0  # of one try
+    retry_delay: float = 0.5  # before the second try
+    drain: float = 25.0  # that `stop()` leaves running jobs
+
+
+class LeasedWorker(Worker):
+    """Runs `functions` (coroutines, or `arq.func` of them). Build it inside a running loop.
+
+    `redis` makes the client, which the worker owns; `holding` hears of each renewal. A job finds its `lease` in its context, beside arq's
+    `job_id`, `job_try`, `enqueue_time`, `score` and `redis`.
     """
 
-    def __init__(  # noqa: PLR0913  # all by keyword; built once
+    def __init__(
         self,
         functions: Sequence[Function | WorkerCoroutine],
         *,
         queue: QueueName,
         redis: Callable[[], Redis],
         clock: Clock,
-        lease: float,
-        max_jobs: int,
+        bounds: Bounds,
         holding: Holding | None = None,
         on_poisoned: OnPoisoned | None = None,
-        ctx: dict[Any, Any] | None = None,
-        max_tries: int = 3,
-        job_timeout: float = 300.0,
-        retry_delay: float = 0.5,
-        drain: float = 25.0,
     ) -> None:
         client = redis()
         pool = ArqRedis(client.connection_pool, orjson.dumps, orjson.loads, queue_key(queue))
-        super().__init__(
-            functions,
-            queue_name=queue_key(queue),
-            redis_pool=pool,
-            handle_signals=False,
-            max_jobs=max_jobs,
-            job_timeout=job_timeout,
-            keep_result=0,
-            max_tries=max_tries,
-            ctx={**(ctx or {}), "redis": pool},
-            job_serializer=orjson.dumps,
-            job_deserializer=orjson.loads,
-            timezone=UTC,
-        )
+        super().__init__(functions, queue_name=queue_key(queue), redis_pool=pool, max_jobs=bounds.max_jobs, ctx={"redis": pool}, **_OF_ARQ)
         self._clock = clock
-        self._lease = lease
-        self._drain = drain
+        self._bounds = bounds
         self._client = client
-        self._leases = Leases(redis=client, queue=queue, lease=lease)
+        self._leases = Leases(redis=client, queue=queue, lease=bounds.lease)
         self._nudging = Nudging(self._leases)
         self._attempts = Attempts(
             clock=clock,
             functions={name: function for name, function in self.functions.items() if isinstance(function, Function)},
             ctx=self.ctx,
-            max_tries=max_tries,
-            job_timeout=job_timeout,
-            retry_delay=retry_delay,
+            max_tries=bounds.max_tries,
+            job_timeout=bounds.job_timeout,
+            retry_delay=bounds.retry_delay,
             on_poisoned=on_poisoned,
         )
         self._runs: dict[str, Run] = {}
         self._renewing = Renewing(
-            leases=self._leases, lease=lease, clock=clock, runs=self._runs, let_go=self._take_away, holding=holding or Holding(clock)
+            leases=self._leases, lease=bounds.lease, clock=clock, runs=self._runs, let_go=self._take_away, holding=holding or Holding(clock)
         )
-        self._ended: list[Run] = []  # waiting to be settled
-        self._some_ended, self._some_settled = asyncio.Event(), asyncio.Event()
+        self._settling = Settling(self._leases, self._forget)
+        self._some_settled = asyncio.Event()
         self._free = asyncio.Event()  # set while there is a slot
         self._free.set()
         self._last_claim = asyncio.timeout(None)
@@ -113,7 +106,7 @@ class LeasedWorker(Worker):
 
     def stop(self) -> None:
         """Claims nothing more; `run()` returns when the running jobs have ended or were handed over."""
-        self._drained_by = self._clock.monotonic() + self._drain
+        self._drained_by = self._clock.monotonic() + self._bounds.drain
         self._free.set()
         self._nudging.now()
         with suppress(RuntimeError):  # not begun yet, or over
@@ -127,7 +120,7 @@ class LeasedWorker(Worker):
         """What arq's own ways of running call."""
         log.info("worker.started", queue=self.queue_name, worker=self.worker_id)
         async with asyncio.TaskGroup() as group:
-            helpers = [group.create_task(helper) for helper in (self._renewing.run(), self._settling())]
+            helpers = [group.create_task(helper) for helper in (self._renewing.run(), self._settling.run())]
             try:
                 drained_by = await self._claiming()
                 await self._wait_until_idle(drained_by - self._clock.monotonic())
@@ -177,7 +170,7 @@ class LeasedWorker(Worker):
     async def _claim(self, *, woken: bool) -> bool:
         """Starts what is due, as far as there are slots. Returns whether the next claim is to wait until something wakes us."""
         slots = min(self.max_jobs - len(self._runs), CLAIMED_AT_ONCE)
-        until = self._clock.monotonic() + self._lease
+        until = self._clock.monotonic() + self._bounds.lease
         claims = await self._leases.claim(slots, woken=woken)
         if self._drained_by is not None or self._clock.monotonic() >= until:  # we stop, or stood still: others may have them by now
             await self._leases.settle([(claimed.job_id, claims.owner, GIVEN_BACK) for claimed in claims.jobs])
@@ -210,38 +203,7 @@ class LeasedWorker(Worker):
     async def _work(self, run: Run) -> None:
         run.settlement = await self._attempts.make(run)
         failpoints.reached(Failpoint.JOB_BEFORE_ACK)
-        self._ended.append(run)
-        self._some_ended.set()
-
-    async def _settling(self) -> None:
-        """Settles what has ended: whatever ended during one round trip goes with the next."""
-        outage = Outage("settling")
-        while True:
-            await self._some_ended.wait()
-            self._some_ended.clear()
-            batch, self._ended = self._ended, []
-            while batch:
-                try:
-                    batch = await self._settle(batch)
-                    outage.over()
-                except VALKEY_AWAY as exc:
-                    await outage.pause(exc)
-
-    async def _settle(self, batch: Sequence[Run]) -> list[Run]:
-        """Returns the runs that must be settled again, since another claim of ours holds their job."""
-        sent = [(run.claimed.job_id, run.lease.owner, run.settlement or GIVEN_BACK) for run in batch]
-        for run in batch:
-            run.settling = True
-        holders = await self._leases.settle(sent)
-        again = []
-        for run, (job_id, owner, _) in zip(batch, sent, strict=True):
-            holder = holders.get(job_id, owner)
-            if holder != owner and self._leases.is_ours(holder):
-                run.lease.owner, run.next = holder, None
-                again.append(run)
-            else:
-                self._forget(run)
-        return again
+        self._settling.ended(run)
 
     def _forget(self, run: Run) -> None:
         del self._runs[run.claimed.job_id], self.tasks[run.claimed.job_id]

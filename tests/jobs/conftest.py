@@ -14,9 +14,11 @@ import pytest
 from redis.asyncio import Redis
 
 from backend.clock import SystemClock
+from backend.jobs.attempts import OnPoisoned
+from backend.jobs.holding import Holding
 from backend.jobs.queue import Job, QueueName, ValkeyQueue
 from backend.jobs.valkey import connect
-from backend.jobs.worker import LeasedWorker
+from backend.jobs.worker import Bounds, LeasedWorker
 from tests.jobs.book import Book
 
 LEASE = 0.3
@@ -36,9 +38,17 @@ class Jobs:
     async def enqueue(self, function: str, *, job_id: str = "job", **kwargs: Any) -> int:
         return await self.queue.enqueue([Job(function, kwargs, job_id)])
 
-    def worker(self, *functions: Any, **options: Any) -> LeasedWorker:
-        settings: dict[str, Any] = {"lease": LEASE, "max_jobs": 10, "retry_delay": 0.01, "drain": 2.0, **options}
-        return LeasedWorker(functions, queue=QueueName.INTERACTIVE, redis=self.connect, clock=SystemClock(), **settings)
+    def worker(self, *functions: Any, on_poisoned: OnPoisoned | None = None, holding: Holding | None = None, **bounds: Any) -> LeasedWorker:
+        """One that is impatient where `bounds` says nothing."""
+        return LeasedWorker(
+            functions,
+            queue=QueueName.INTERACTIVE,
+            redis=self.connect,
+            clock=SystemClock(),
+            bounds=Bounds(**{"lease": LEASE, "max_jobs": 10, "retry_delay": 0.01, "drain": 2.0, **bounds}),
+            on_poisoned=on_poisoned,
+            holding=holding,
+        )
 
     @asynccontextmanager
     async def running(self, *functions: Any, **options: Any) -> AsyncIterator[LeasedWorker]:
