@@ -202,11 +202,19 @@ class Process:
 
     async def lives(self, minutes: float) -> None:
         """Looks ten times a minute."""
-        for _ in range(round(minutes * 10)):
-            await self.sweep.sweep(self.clock.now())
-            await self.messenger.send_due()
-            await self.messenger.idle()
-            self.clock.move(timedelta(seconds=6))
+        await live(self.clock, minutes, self)
+
+    async def looks(self) -> None:
+        await self.sweep.sweep(self.clock.now())
+        await self.messenger.send_due()
+        await self.messenger.idle()
+
+
+async def live(clock: ManualClock, minutes: float, *processes: Process) -> None:
+    """All of them look at once, and time passes when none has anything under way: it would outrun somebody's lease."""
+    for _ in range(round(minutes * 10)):
+        await asyncio.gather(*(process.looks() for process in processes))
+        clock.move(timedelta(seconds=6))
 
 
 @pytest.fixture
@@ -220,7 +228,7 @@ async def test_one_message_each_morning_whoever_starts_again_or_leads_too(databa
     assert receiver.shown == {}, "at nine the last calls before nine are still on their way"
     one, other = (Process(database, receiver, clock) for _ in range(2))
     clock.move(MINUTE)
-    await asyncio.gather(one.lives(1), other.lives(1))
+    await live(clock, 2, one, other)
     await Process(database, receiver, clock).lives(3)
     (text,) = receiver.shown.values()
     assert (text.splitlines()[0], receiver.attempts) == ("[제공기관 트래픽 증가 알림]", 1)
