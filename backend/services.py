@@ -117,7 +117,7 @@ def found(settings: Settings, clock: Clock) -> Foundation:
     """Builds the foundation. Raises `DirectoryFault` or `ValueError` for settings that cannot work."""
     failpoints.arm(settings.failpoints)
     database = Database(need(settings, "database_url"), pool=settings.database_pool)
-    valkey = connect(need(settings, "valkey_url"), timeout=settings.valkey_timeout, pool=settings.valkey_pool)
+    valkey = valkey_of(settings)
     feed = Feed(redis=valkey, relayed=partial(relayed, database))
     published = asyncio.Event()
     relay = Relay(database=database, feed=feed, published=published)
@@ -143,6 +143,11 @@ def need(settings: Settings, name: str) -> str:
     if secret is None:
         raise ValueError(f"MOA_{name.upper()} is not set; `moa up` sets it by itself, other commands take it from its data folder")
     return str(secret.get_secret_value())
+
+
+def valkey_of(settings: Settings) -> Redis:
+    """A client with connections of its own."""
+    return connect(need(settings, "valkey_url"), timeout=settings.valkey_timeout, pool=settings.valkey_pool)
 
 
 def vault_of(settings: Settings, clock: Clock) -> Vault:

@@ -19,6 +19,7 @@ from typing import Any
 from uuid import uuid4
 
 from backend.clock import SystemClock
+from backend.hands import hands_of
 from backend.identity import Identity
 from backend.logs import configure_logs
 from backend.providers.clients import http_clients
@@ -29,7 +30,6 @@ from backend.storage import links
 from backend.storage.sealed import ACCESS_TOKEN, REFRESH_TOKEN
 from backend.storage.statements import Connection
 from backend.storage.vault import Vault
-from backend.workers import hands_of
 from benchmarks.callers import ORG_CODE, TOKEN
 from benchmarks.companions import Answering, serve
 from benchmarks.listed_bank import ACCOUNTS, CALLS

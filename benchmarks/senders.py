@@ -24,6 +24,7 @@ from backend.batch.refreshing import Attempt
 from backend.batches import batch_terms
 from backend.cli.seeding import Minting
 from backend.clock import SystemClock
+from backend.hands import Hands, hands_of, sending_of
 from backend.logs import configure_logs
 from backend.providers.clients import ProviderClients, http_clients
 from backend.providers.contract import ApiType, Timestamps
@@ -34,7 +35,6 @@ from backend.storage import batch_commands, batch_sends, seeding
 from backend.storage.batch_sends import Run, State
 from backend.storage.statements import Row
 from backend.storage.vault import Vault
-from backend.workers import Hands, hands_of, sending_of
 from benchmarks.companions import Answering, serve
 
 KEYS = "k1:" + base64.b64encode(b"v" * 32).decode()

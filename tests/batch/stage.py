@@ -28,6 +28,7 @@ from backend.batches import batch_terms
 from backend.cli.seeding import Minting
 from backend.clock import Clock, ManualClock, SystemClock
 from backend.errors import ProviderResting
+from backend.hands import Hands, hands_of, sending_of
 from backend.providers.clients import http_clients
 from backend.providers.outcomes import Failure
 from backend.providers.sandbox.app import create_app as create_sandbox
@@ -37,7 +38,6 @@ from backend.services import Foundation, found, vault_of
 from backend.settings import Settings
 from backend.storage import seeding
 from backend.storage.database import Database
-from backend.workers import Hands, hands_of, sending_of
 from tests.registration.house import SECRET, VAULT_KEYS, serving
 
 JSON = dict[str, Any]
