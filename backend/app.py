@@ -19,6 +19,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from backend import pages
+from backend.apis import Api, build_api
 from backend.coordinator.availability import status_in
 from backend.demo import Mint, token_routes
 from backend.edge import Edge, InTime, on_http_exception, on_refused
@@ -30,7 +31,7 @@ from backend.logs import configure_logs
 from backend.realtime.endpoints import RealtimeDeps
 from backend.realtime.endpoints import routes as realtime_routes
 from backend.registration.endpoints import RegistrationEndpoints
-from backend.services import Api, alongside, build_api
+from backend.services import alongside
 from backend.settings import Settings
 from backend.timing import Timed
 from backend.web import FEED_POSITION, json_answer

@@ -1,7 +1,7 @@
 """The composition root: the only constructor of pools and clients, and the only place that knows how the rooms fit together.
 
-In: settings. Out: what every process stands on, and an `Api` for `app.py`; workers and coordinators are built beside this, in `workers.py`
-and `coordinators.py`. Everything is built by keyword and connects on first use; nothing connects at import.
+In: settings. Out: what every process stands on; the API, workers and coordinators are built beside this, in `apis.py`, `workers.py` and
+`coordinators.py`. Everything is built by keyword and connects on first use; nothing connects at import.
 """
 
 from __future__ import annotations
@@ -11,63 +11,30 @@ import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from typing import Any
 
-import httpx
-import structlog
 from redis.asyncio import Redis
 
 from backend import failpoints
-from backend.afterwards import Afterwards
-from backend.batch.endpoints import BatchEndpoints
-from backend.batches import batch_endpoints
-from backend.clock import Clock, SystemClock
-from backend.coordinator.endpoints import BreakerEndpoints
-from backend.coordinator.figures import ValkeyFigures
-from backend.coordinator.following import Following
-from backend.coordinator.modes import Modes
-from backend.coordinator.node import following
+from backend.clock import Clock
 from backend.coordinator.options import Options, WindowKind
-from backend.coordinator.store import ValkeyStore
-from backend.coordinator.stream import ValkeyStream
-from backend.coordinator.timing import FleetClock
 from backend.errors import EngineUnavailable
-from backend.exposing import AllProcesses
-from backend.identity import TokenVerifier
 from backend.jobs.queue import ValkeyQueue
 from backend.jobs.sweeper import Sweep, Sweeper
 from backend.jobs.valkey import connect
-from backend.links.forgetting import Forgetting
-from backend.links.refreshes import Refreshes
-from backend.links.unlinking import Links
-from backend.metrics import Metric, Metrics, Sample, Samples
-from backend.providers.clients import traffic_secret
-from backend.providers.counting import circuits_of
+from backend.metrics import Metrics
 from backend.providers.directory import Directory
-from backend.providers.mirror import Mirrors
 from backend.providers.reloading import CurrentDirectory
-from backend.providers.traffic import user_key
-from backend.rate_limit import RateLimit
-from backend.realtime.channels import dialer
 from backend.realtime.feed import Feed
-from backend.realtime.hub import Hub
-from backend.registration.accepting import Accepting
 from backend.registration.handling import Handling
 from backend.registration.people import People
-from backend.reporters import report_endpoints
-from backend.reporting.endpoints import ReportEndpoints
 from backend.settings import Settings, VaultKeys
 from backend.storage.database import Database
 from backend.storage.outbox import Relay, relayed
 from backend.storage.vault import Vault
 from backend.watching import watch_process
 from backend.webhooks.addresses import Reach
-from backend.webhooks.endpoints import WebhookEndpoints
-from backend.webhooks.keeping import Keeping
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,140 +133,6 @@ def reach_of(settings: Settings) -> Reach:
 def people_of(settings: Settings, vault: Vault) -> People:
     """Who persons are to institutions."""
     return People(vault=vault, derive=settings.user_ci == "derived" and settings.environment == "development")
-
-
-def _traffic_key(settings: Settings) -> Callable[[str], str]:
-    """How traffic names a user. Not without the secret: nobody would be found who is to be forgotten."""
-    need(settings, "asset_id_secret")
-    return partial(user_key, traffic_secret(settings))
-
-
-# --- the API ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(kw_only=True)
-class Api:
-    """What `app.py` puts behind its routes."""
-
-    foundation: Foundation
-    verifier: TokenVerifier
-    accepting: Accepting
-    refreshes: Refreshes
-    links: Links
-    forgetting: Forgetting
-    afterwards: Afterwards
-    hub: Hub
-    webhooks: WebhookEndpoints
-    breakers: BreakerEndpoints
-    batch: BatchEndpoints
-    reports: ReportEndpoints
-    mirrors: Mirrors  # what this process was told of circuits
-    following: Following  # keeps them so, while it runs
-    all_processes: AllProcesses
-    draining: bool = False  # whether this process is going away
-
-    async def drain(self) -> None:
-        """Says goodbye to every socket, spread out, while requests that were begun are answered."""
-        self.draining = True
-        await self.hub.drain(self.foundation.settings.drain_seconds / 2)
-
-    async def close(self) -> None:
-        await self.afterwards.finish()
-        await self.all_processes.close()
-        await self.foundation.close()
-
-    def watched(self) -> Api:
-        """Shows its figures from now on."""
-
-        def accepted() -> Samples:
-            yield Sample(Metric.REGISTRATIONS_ACCEPTED, (), self.accepting.accepted)
-
-        self.foundation.watched("api")
-        for source in (self.hub.measured, self.afterwards.measured, accepted, partial(circuits_of, self.mirrors)):
-            self.foundation.metrics.watch(source)
-        return self
-
-
-def build_api(settings: Settings, clock: Clock | None = None) -> Api:
-    """Builds everything that the API needs."""
-    foundation = found(settings, clock or SystemClock())
-    afterwards = Afterwards(queue=foundation.queue, relay=foundation.relay)
-    secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else None
-    per_minute = settings.rate_limit_per_minute
-    vault = vault_of(settings, foundation.clock)
-    budget = RateLimit(redis=foundation.valkey, per_minute=per_minute) if per_minute else None
-    verifier = TokenVerifier(secret=secret, jwks_url=settings.jwks_url, clock=foundation.clock, budget=budget)
-    keeping = Keeping(database=foundation.database, vault=vault, clock=foundation.clock)
-    mirrors, fleets = Mirrors(foundation.clock), FleetClock(foundation.clock)
-    hub = Hub(feed=foundation.feed, dial=dialer(foundation.valkey), sockets_per_user=settings.sockets_per_user)
-    return Api(
-        foundation=foundation,
-        verifier=verifier,
-        accepting=Accepting(
-            database=foundation.database,
-            handling=foundation.handling,
-            people=people_of(settings, vault),
-            directory=foundation.directory,
-            position=hub.position,
-            afterwards=afterwards,
-            clock=foundation.clock,
-            signature_ttl=timedelta(seconds=settings.signature_ttl),
-        ),
-        refreshes=Refreshes(
-            database=foundation.database,
-            directory=foundation.directory,
-            position=hub.position,
-            afterwards=afterwards,
-            clock=foundation.clock,
-        ),
-        links=Links(
-            database=foundation.database,
-            handling=foundation.handling,
-            directory=foundation.directory,
-            afterwards=afterwards,
-            clock=foundation.clock,
-        ),
-        forgetting=Forgetting(
-            database=foundation.database,
-            erase_feed=foundation.feed.erase,
-            traffic_key=_traffic_key(settings),
-            afterwards=afterwards,
-            clock=fleets,
-        ),
-        afterwards=afterwards,
-        hub=hub,
-        webhooks=WebhookEndpoints(verifier=verifier, keeping=keeping, reach=reach_of(settings), max_body=settings.max_body_bytes),
-        breakers=_breakers(foundation, verifier),
-        batch=batch_endpoints(settings, verifier=verifier, database=foundation.database, directory=foundation.directory, clock=fleets),
-        reports=report_endpoints(settings, verifier=verifier, database=foundation.database, directory=foundation.directory, clock=fleets),
-        mirrors=mirrors,
-        following=following(
-            valkey=foundation.valkey,
-            dial=dialer(foundation.valkey),
-            mirrors=mirrors,
-            options=circuit_options(settings),
-            clock=fleets,
-        ),
-        all_processes=AllProcesses(
-            folder=settings.data, own=foundation.metrics, client=httpx.AsyncClient(trust_env=False), clock=foundation.clock
-        ),
-    ).watched()
-
-
-def _breakers(foundation: Foundation, verifier: TokenVerifier) -> BreakerEndpoints:
-    return BreakerEndpoints(
-        verifier=verifier,
-        modes=Modes(database=foundation.database, clock=foundation.clock),
-        standings=ValkeyStore(foundation.valkey),
-        figures=ValkeyFigures(foundation.valkey).read,
-        stream=ValkeyStream(foundation.valkey),
-        directory=foundation.directory,
-        began=foundation.clock.now(),
-        max_body=foundation.settings.max_body_bytes,
-    )
-
-
-# --- for each of them ------------------------------------------------------------------------------------------------
 
 
 def circuit_options(settings: Settings) -> Options:

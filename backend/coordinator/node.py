@@ -1,6 +1,6 @@
 """A process's whole side of the fleet's circuits, put together: guard and reports, ears and mirrors, a judgement of its own, and probing.
 
-In: a client of Valkey, and what a probe calls. Out: a guard for every client of institutions. Built by `services.py` and `workers.py`;
+In: a client of Valkey, and what a probe calls. Out: a guard for every client of institutions. Built by `apis.py` and `workers.py`;
 nothing connects before `running`.
 """
 

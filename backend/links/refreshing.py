@@ -44,7 +44,7 @@ class Name(Struct, frozen=True):
 
 
 class Refreshing:
-    """Runs `refresh` jobs. One per process, made in `services.py`.
+    """Runs `refresh` jobs. One per process, made in `hands.py`.
 
     `deadline`: seconds for one provider as a whole; `defer`: until a resting provider that named no time is tried again.
     """

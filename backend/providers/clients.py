@@ -1,4 +1,4 @@
-"""All clients of one process: the CA's, and one per provider of the directory. `services.py` builds them once.
+"""All clients of one process: the CA's, and one per provider of the directory. `workers.py` builds them once.
 
 A client opens when it is first used and all close together. One client per institution is also the bulkhead: a slow provider can hold
 its own connections only. When the directory has changed, the clients of changed entries give way to new ones; whoever holds an old one

@@ -76,7 +76,7 @@ class Overtaken(Exception):  # nothing went wrong
 
 
 class Collecting:
-    """Runs `collect` jobs. One per process, made in `services.py`."""
+    """Runs `collect` jobs. One per process, made in `hands.py`."""
 
     def __init__(  # noqa: PLR0913  # all by keyword; built once
         self,

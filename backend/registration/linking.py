@@ -75,7 +75,7 @@ class Papers(Struct, frozen=True):
 
 
 class Linking:
-    """Finds a token for one provider of one registration. One per process, made in `services.py`.
+    """Finds a token for one provider of one registration. One per process, made in `hands.py`.
 
     Call `grant` and `renewed` in the link's flight, with papers that were read in it, and end the flight when a fresh grant is kept.
     """

@@ -40,7 +40,7 @@ class Institutions(Protocol):
 
 
 class Probes:
-    """`coordinator.probing.Probed`. One per worker, made in `services.py`."""
+    """`coordinator.probing.Probed`. One per worker, made in `workers.py`."""
 
     def __init__(self, *, institutions: Institutions, database: Database, collecting: Collecting) -> None:
         self._institutions = institutions

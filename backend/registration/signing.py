@@ -75,7 +75,7 @@ class Opened(Struct, frozen=True):
 
 
 class Signing:
-    """Runs `sign` jobs. One per process, made in `services.py`."""
+    """Runs `sign` jobs. One per process, made in `hands.py`."""
 
     def __init__(
         self,

@@ -50,7 +50,7 @@ class Webhook(Struct, frozen=True, kw_only=True):
 
 
 class Keeping:
-    """Keeps webhooks. One per process, made in `services.py`."""
+    """Keeps webhooks. One per process, made by the composition root."""
 
     def __init__(self, *, database: Database, vault: Vault, clock: Clock, draw: Callable[[int], bytes] = secrets.token_bytes) -> None:
         self._database = database
