@@ -49,9 +49,17 @@ class Paging:
         self._size = page_size(size)
         self._sleep = sleep
         self._channel: asyncio.Queue[ScheduledSendOperator] = asyncio.Queue(maxsize=1)
+        self.has_failed = False  # by a fault of ours: there will be no more pages
 
     async def run(self) -> None:
         """Until the range is read."""
+        try:
+            await self._run()
+        except Exception:
+            self.has_failed = True
+            raise
+
+    async def _run(self) -> None:
         number, links = 0, await self._page()
         while links:
             await self._channel.put(ScheduledSendOperator(self._command, number, tuple(links)))

@@ -35,6 +35,7 @@ WRITTEN_AT_ONCE = 100  # links
 TRIES = 20  # of a record whose user's data changed meanwhile
 AGAIN_AFTER = 0.5  # seconds, while PostgreSQL is away
 WAITED_FOR = 30.0  # seconds in all: then what was read is lost, and nobody knows how it ended
+LONGEST_PACE = 1800.0  # seconds of a Retry-After: a longer one is not about calls a second
 OUT_OF_WINDOW = "out_of_window"  # error_code: the provider says that it takes no scheduled calls now, so our calendar is wrong
 
 log = structlog.get_logger()
@@ -194,12 +195,16 @@ class ScheduledRefreshing:
 def _came(exc: ProviderError, now: datetime) -> Came:
     """What a failure means for the link and for its provider. RULE.
 
-    42901 is said of the week's quota (standard, section 7), and by some of too many calls a second: then they say until when.
+    42901 is said of the week's quota (standard, section 7), and by some of too many calls a second: then they say until when. Who says
+    "for longer than half an hour" of one link means its quota, too; should it be meant of all, the batch goes far more slowly on.
     """
     if exc.reason == RspCode.OUT_OF_WINDOW:
         return Came(State.FAILED, OUT_OF_WINDOW)
     if exc.reason == RspCode.QUOTA and exc.retry_at is None:
         return Came(State.LEFT, exc.TROUBLE)
     if isinstance(exc, ProviderBusy):
-        return Came(State.FAILED, exc.TROUBLE, 0.0 if exc.retry_at is None else max((exc.retry_at - now).total_seconds(), 0.0))
+        wait = 0.0 if exc.retry_at is None else max((exc.retry_at - now).total_seconds(), 0.0)
+        if exc.reason == RspCode.QUOTA and wait > LONGEST_PACE:
+            return Came(State.LEFT, exc.TROUBLE, 0.0)
+        return Came(State.FAILED, exc.TROUBLE, wait)
     return Came(State.FAILED, exc.TROUBLE)

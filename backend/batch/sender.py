@@ -11,7 +11,6 @@ import asyncio
 import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
@@ -26,7 +25,7 @@ from backend.batch.paging import Paging
 from backend.batch.refreshing import OUT_OF_WINDOW, Attempt, Came, ScheduledRefreshing
 from backend.batch.terms import Terms
 from backend.clock import Clock
-from backend.errors import EngineUnavailable
+from backend.errors import EngineUnavailable, Trouble
 from backend.jobs.queue import Postponed
 from backend.metrics import Metric, Sample, Samples, counted
 from backend.providers.contract import Provider
@@ -38,6 +37,9 @@ from backend.storage.statements import Connection, Row, Values
 CHUNK = 1 / CHUNKS_OF_SECOND  # seconds
 LEAVING = 0.02  # seconds that the calls of a chunk take to leave, one after the other
 LONGEST_SLEEP = 0.5  # seconds between two looks at whether the worker stops
+
+HELD_FROM = 5.0  # seconds: a Retry-After of so long is for all processes, a shorter one is over before they hear of it
+HELD_ANEW = timedelta(seconds=5)  # by which another one must be longer to be written, too
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -64,6 +66,14 @@ class Tally:
         yield from counted(Metric.BATCH_LINKS_ENDED, ended)
         yield Sample(Metric.BATCH_READING, (), self.flying)
         yield Sample(Metric.BATCH_MISSED, (), self.missed)
+
+
+@dataclass(frozen=True)
+class Hold:
+    """A provider asks that nobody comes until then."""
+
+    reason: str
+    until: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +112,7 @@ class Sender:
         self._beaten = -1  # the second of the last one
         self._read_out = False  # whether there are no more pages
         self._held: bool = row["paused"]  # by an operator, or for what its provider said before
-        self._reopens: datetime | None = None  # when the provider's next window begins, once it says that it has none now
+        self._hold: Hold | None = None  # the longest that the provider asked for
         self._is_told = False  # whether that is written
         self._shut = False  # nothing more is sent: another run has begun, or the provider says that its window is not open
         self._stopped = False  # the process ends
@@ -144,6 +154,8 @@ class Sender:
             await self._minute()
             paging.cancel()
             await self._landed()
+            if self._paging.has_failed:
+                await paging  # raises: the command is begun again, and given up in the end
             await self._close()
         finally:
             self._ran = True
@@ -152,8 +164,8 @@ class Sender:
 
     async def _minute(self) -> None:
         chunk = 0
-        while chunk < CHUNKS_OF_MINUTE and self._provider is not None and not (self._is_done or self._stopped or self._shut):
-            if await self._until(chunk):
+        while chunk < CHUNKS_OF_MINUTE and self._provider is not None and not (self._is_done or self._is_cut_short):
+            if await self._until(chunk) and not self._is_cut_short:
                 chunk = self._not_before(chunk)
                 if chunk < CHUNKS_OF_MINUTE:
                     await self._chunk(chunk, self._provider)
@@ -169,6 +181,11 @@ class Sender:
     @property
     def _is_done(self) -> bool:
         return self._grid.left <= 0 or (self._read_out and not self._links)
+
+    @property
+    def _is_cut_short(self) -> bool:
+        """By ourselves, too: pages that cannot be read, or a machine that slept for longer than the clock of the grid knows."""
+        return self._stopped or self._shut or self._paging.has_failed or self._tools.clock.now() >= self._row["minute"] + MINUTE
 
     def _now(self, ahead: float) -> int:
         """The chunk of this moment, or of one that is so much later."""
@@ -253,9 +270,8 @@ class Sender:
         try:
             came = await self._tools.refreshing.refresh(attempt, provider)
             self._note(came)
-            if came.error_code == OUT_OF_WINDOW and self._reopens is None:
-                self._reopens = self._tools.terms.opens_next(provider, self._tools.clock.now())
-                await self._tools.database.single(self._hold)
+            if self._wants_hold(came, provider):
+                await self._tools.database.single(self._write_hold)
         except EngineUnavailable:
             self._in_doubt = True
         except Exception as exc:  # a fault of ours, with one link; the others go on
@@ -263,15 +279,35 @@ class Sender:
             where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
             log.error("scheduled.fault", org_code=self._org_code, error=type(exc).__name__, where=where)
             self._note(Came(State.FAILED))
-            with suppress(EngineUnavailable):
-                await self._tools.refreshing.give_up(attempt)
+            await self._given_up(attempt)
 
-    async def _hold(self, connection: Connection) -> None:
-        """Whoever comes next does not ask a provider that takes no scheduled calls now, either."""
-        if self._reopens is not None and not self._is_told:
+    async def _given_up(self, attempt: Attempt) -> None:
+        try:
+            await self._tools.refreshing.give_up(attempt)
+        except Exception as exc:
+            log.error("scheduled.not_given_up", org_code=self._org_code, error=type(exc).__name__)
+            self._in_doubt = True
+
+    def _wants_hold(self, came: Came, provider: Provider) -> bool:
+        """Whether what a provider said is a new reason to let nobody ask it, in this process or in another, or one for longer."""
+        now = self._tools.clock.now()
+        if came.error_code == OUT_OF_WINDOW:
+            hold = Hold(OUT_OF_WINDOW, self._tools.terms.opens_next(provider, now))
+        elif came.busy_for is not None and came.busy_for >= HELD_FROM:
+            hold = Hold(Trouble.BUSY, now + timedelta(seconds=came.busy_for))
+        else:
+            return False
+        if self._hold is not None and hold.until < self._hold.until + HELD_ANEW:
+            return False
+        self._hold, self._is_told = hold, False
+        return True
+
+    async def _write_hold(self, connection: Connection) -> None:
+        """Whoever comes next does not ask it, either."""
+        if (hold := self._hold) is not None and not self._is_told:
             now = self._tools.clock.now()
-            await batch_steering.hold(connection, self._org_code, reason=OUT_OF_WINDOW, until=self._reopens, now=now)
-            self._is_told = True
+            await batch_steering.hold(connection, self._org_code, reason=hold.reason, until=hold.until, now=now)
+            self._is_told = hold is self._hold
 
     def _note(self, came: Came) -> None:
         tally = self._tools.tally
@@ -303,11 +339,10 @@ class Sender:
         async with tools.database.reading() as connection:
             rows = await batch_sends.page(connection, self._org_code, due, between, size)
         links = [DueLink(Position(row["due_on"], row["link_id"]), row["user_id"]) for row in rows]
-        if (since := due.fresh_since) is not None:
+        if due.fresh_since is not None:
             upto = between if not links else {**between, "limit_due": links[-1].position.due_on, "limit_link": links[-1].position.link_id}
-            next_due = due_next(self._row["week"], in_korea(tools.clock.now()), tools.terms.max_age_days)
             skipped = await tools.database.single(
-                lambda connection: batch_sends.skip(connection, self._org_code, upto, fresh_since=since, due_on=next_due)
+                lambda connection: batch_sends.skip(connection, self._org_code, upto, due=due, max_age_days=tools.terms.max_age_days)
             )
             tools.tally.skipped += skipped
             self._count(skipped=skipped)
@@ -356,7 +391,7 @@ class Sender:
         async def deed(connection: Connection) -> None:
             if self._in_doubt:
                 await lost(connection, Run(self._run.org_code, self._run.minute, self._run.run + 1), self._row, self._tools)
-            await self._hold(connection)
+            await self._write_hold(connection)
             await batch_sends.end(connection, self._run, now)
 
         await self._tools.database.transaction(deed)

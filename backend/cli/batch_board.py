@@ -123,10 +123,13 @@ def _clock(moment: datetime) -> str:
     return f"{moment.astimezone(KST):%H:%M:%S}"
 
 
+_HELD = {"out_of_window": "out of window", "provider_busy": "asked to wait"}
+
+
 def _finish(one: Progress, now: datetime) -> Text:
     if one.paused:
         until = f" until {one.paused_until.astimezone(KST):%a %H:%M}" if one.paused_until else ""
-        return Text(("out of window" if one.paused_because == "out_of_window" else "held") + until, "red")
+        return Text(_HELD.get(one.paused_because, "held") + until, "red")
     if one.finish_estimate is None:
         return Text("not this week" if one.due else "", "red")
     at = one.finish_estimate.astimezone(KST)

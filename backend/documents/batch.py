@@ -94,12 +94,13 @@ def _progress() -> Schema:
                 "absent: nothing is due, it is held, or not all will go",
             ),
             "paused_because": _said(
-                {"type": "string", "enum": ["operator", "out_of_window"]},
-                "`out_of_window`: it said 50009, that it takes no scheduled calls now; absent: it is not held",
+                {"type": "string", "enum": ["operator", "out_of_window", "provider_busy"]},
+                "`out_of_window`: it said 50009, that it takes no scheduled calls now; `provider_busy`: it named a time in a Retry-After; "
+                "absent: it is not held",
             ),
             "paused_until": _said(
                 MOMENT,
-                "When it goes on by itself, with its next window; a resume or a rehearsal ends it sooner; absent: an operator ends it",
+                "When it goes on by itself, by its window or its wish; a resume or a rehearsal ends it sooner; absent: an operator ends it",
             ),
             "rehearsal_links": _said(
                 _COUNT, "Links that were due when the rehearsal began; absent: there is none, or they are not counted yet"

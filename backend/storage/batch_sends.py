@@ -7,7 +7,7 @@ statement asks for its number. What is recorded once is never recorded again, wh
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 
 from msgspec import Struct, structs
@@ -129,7 +129,10 @@ _PAGE = statement(
 )
 _SKIP = statement(
     f"""
-    UPDATE links link SET due_on = :next_due WHERE link.org_code = :org_code AND link.status = 'active' AND {_BEHIND}
+    UPDATE links link SET due_on = CASE WHEN :max_age > 0
+        THEN least(:next_due, greatest(:next_week, CAST(link.last_refreshed_at AT TIME ZONE 'Asia/Seoul' AS date) + :max_age))
+        ELSE :next_due END
+    WHERE link.org_code = :org_code AND link.status = 'active' AND {_BEHIND}
       AND link.last_refreshed_at >= :fresh_since
     """  # noqa: S608  # constants
 )
@@ -260,9 +263,20 @@ async def page(connection: Connection, org_code: str, due: Due, between: Values,
     return await _PAGE.rows(connection, {**due.values(org_code), **between, "size": size})
 
 
-async def skip(connection: Connection, org_code: str, between: Values, *, fresh_since: datetime, due_on: date) -> int:
-    """Puts off what its person has refreshed since then. Returns how many links that are. `between` as in `left`."""
-    values = {"org_code": org_code, **between, "fresh_since": fresh_since, "next_due": due_on}
+async def skip(connection: Connection, org_code: str, between: Values, *, due: Due, max_age_days: int) -> int:
+    """Puts off to the next week what its person has refreshed in this one. Returns how many links that are. `between` as in `left`.
+
+    `max_age_days`: that they may be then at most, as far as the week lets them; 0: any.
+    """
+    next_week = due.due_by + timedelta(days=1)
+    values = {
+        "org_code": org_code,
+        **between,
+        "fresh_since": due.fresh_since,
+        "next_due": due.due_by + timedelta(days=7),
+        "next_week": next_week,
+        "max_age": max_age_days,
+    }
     return await _SKIP.run(connection, values)
 
 

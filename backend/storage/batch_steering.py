@@ -41,7 +41,7 @@ _HOLD = statement(
     """
     INSERT INTO batch_pauses (org_code, asked_by, asked_at, reason, until) VALUES (:org_code, 'moa', :now, :reason, :until)
     ON CONFLICT (org_code) DO UPDATE SET asked_at = excluded.asked_at, reason = excluded.reason, until = excluded.until
-    WHERE batch_pauses.until IS NOT NULL
+    WHERE batch_pauses.until <= excluded.until
     """
 )
 _PAUSES = statement(f"SELECT org_code, reason, until FROM batch_pauses WHERE {IN_FORCE}")  # noqa: S608  # our own constant
@@ -97,7 +97,7 @@ async def pause(connection: Connection, done: Action) -> None:
 
 
 async def hold(connection: Connection, org_code: str, *, reason: str, until: datetime, now: datetime) -> None:
-    """Holds a provider's batch by itself until then, or until `resume`, or a rehearsal. What an operator holds stays held."""
+    """Holds a provider's batch by itself until then, or until `resume`, or a rehearsal. What is held for longer stays so."""
     await _HOLD.run(connection, {"org_code": org_code, "reason": reason, "until": until, "now": now})
 
 

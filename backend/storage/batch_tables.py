@@ -62,7 +62,7 @@ batch_pauses = Table(
     Column("org_code", String(10), primary_key=True),  # "": all
     Column("asked_by", Text, nullable=False),
     Column("asked_at", _MOMENT, nullable=False),
-    Column("reason", String(16), nullable=False, server_default=text("'operator'")),  # operator, out_of_window
+    Column("reason", String(16), nullable=False, server_default=text("'operator'")),  # operator, out_of_window, provider_busy
     Column("until", _MOMENT, nullable=True),  # when it ends by itself; NULL: an operator ends it
 )
 
