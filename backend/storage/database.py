@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from typing import TypeVar
 
 import asyncpg
@@ -107,7 +107,8 @@ class Database:
             try:
                 yield connection
             except (asyncio.CancelledError, TimeoutError, *_BROKEN):
-                connection.terminate()  # whatever it still does is of no use, and may never end
+                with suppress(asyncpg.InterfaceError):  # it has ended already; that is no reason to lose a cancellation
+                    connection.terminate()  # whatever it still does is of no use, and may never end
                 raise
             finally:
                 self._give_back(pool, connection)
@@ -119,9 +120,17 @@ class Database:
         """
 
         async def whole(connection: Connection) -> _T:
-            async with connection.transaction():
+            transaction = connection.transaction()  # as a context manager it would also roll back when nobody may answer any more
+            await transaction.start()
+            try:
                 done = await deed(connection)
                 _about_to_commit()
+            except (TimeoutError, *_BROKEN):  # like a cancellation: the connection ends, and so does what it began
+                raise
+            except Exception:
+                await transaction.rollback()
+                raise
+            await transaction.commit()
             return done
 
         return await self._repeated(whole)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -13,6 +15,7 @@ from backend.errors import EngineUnavailable
 from backend.storage import database as module
 from backend.storage.database import Database
 from backend.storage.statements import Connection
+from tests.faults.gates import gate
 
 ENTER = "INSERT INTO users (user_id, created_at) VALUES ($1, now())"
 
@@ -93,6 +96,48 @@ async def test_a_start_that_finds_too_few_connections_keeps_none_for_itself(shar
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(3):
             await stack.enter_async_context(database.reading())
+    await database.close()
+
+
+async def test_who_gives_up_a_transaction_does_not_wait_for_a_postgresql_that_says_nothing(shared_url: str) -> None:
+    """Seen: it waited for its ROLLBACK for fifteen seconds, held its connection meanwhile, and came back as if nobody had called it off."""
+    parts = urlsplit(shared_url)
+    async with gate(Path(parts.query.removeprefix("host=")) / ".s.PGSQL.5432") as door:
+        database = Database(f"postgresql://{parts.username}:{parts.password}@127.0.0.1:{door.port}{parts.path}", pool=1)
+        asked = asyncio.Event()
+
+        async def deed(connection: Connection) -> None:
+            await connection.execute("SELECT 1")
+            door.silence()
+            asked.set()
+            await connection.execute("SELECT 2")
+
+        for patience in (None, 0.05):  # called off from outside; or by a deadline of its own
+            task = asyncio.create_task(asyncio.wait_for(database.transaction(deed), patience))
+            await asked.wait()
+            await asyncio.sleep(0.01)
+            if patience is None:
+                task.cancel()
+            await asyncio.wait({task}, timeout=2)
+            assert task.done()
+            assert task.cancelled() if patience is None else isinstance(task.exception(), TimeoutError)
+            door.heal()
+            async with asyncio.timeout(2):
+                await database.ping()
+            asked.clear()
+        await database.close()
+
+
+async def test_a_cancellation_is_not_lost_when_the_connection_has_ended_before(shared_url: str) -> None:
+    database = Database(shared_url, pool=1)
+
+    async def ends(connection: Connection) -> None:
+        connection.terminate()
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await database.single(ends)
+    await database.ping()
     await database.close()
 
 
