@@ -5,18 +5,13 @@ from __future__ import annotations
 from backend.batch.endpoints import LONGEST, SHORTEST
 from backend.batch.overview import FEW, MOST_COUNTED
 from backend.batch.plan import Reason
-from backend.documents.operation import Operation, json_body
-from backend.documents.schemas import MOMENT, ORG_CODE, TEXT, Schema, listed, obj, ref
+from backend.documents.operation import BODY_PROBLEMS, Operation, json_body
+from backend.documents.schemas import COUNT, DAY, FLAG, MOMENT, NUMBER, ORG_CODE, TEXT, Schema, listed, obj, ref
 from backend.errors import Problem
 from backend.web import MOST_WORDS
 
-_COUNT: Schema = {"type": "integer", "minimum": 0}
-_NUMBER: Schema = {"type": "number", "minimum": 0}
-_FLAG: Schema = {"type": "boolean"}
-_DAY: Schema = {"type": "string", "format": "date"}
-_WEEK: Schema = {**_DAY, "description": "Its Sunday"}
+_WEEK: Schema = {**DAY, "description": "Its Sunday"}
 _WHY: Schema = {**TEXT, "maxLength": MOST_WORDS, "description": "Kept with who said it"}
-_BODY = (Problem.MALFORMED_JSON, Problem.BODY_TOO_SLOW, Problem.BODY_TOO_LARGE, Problem.UNSUPPORTED_MEDIA_TYPE, Problem.VALIDATION_FAILED)
 
 _DUE = (
     "Links that remain to be read this week and are not under way; failed ones are among them while they may be tried again. "
@@ -32,7 +27,7 @@ def _said(schema: Schema, description: str) -> Schema:
 def batch_schemas() -> dict[str, Schema]:
     """By public name."""
     unknown = obj(
-        {"org_code": ORG_CODE, "link_id": _said(_COUNT, "The link's number"), "attempt": _COUNT, "minute": MOMENT, "sent_at": MOMENT},
+        {"org_code": ORG_CODE, "link_id": _said(COUNT, "The link's number"), "attempt": COUNT, "minute": MOMENT, "sent_at": MOMENT},
         {},
         "An attempt whose worker died: whether the provider was called, nobody knows",
     )
@@ -41,7 +36,7 @@ def batch_schemas() -> dict[str, Schema]:
         "Batch": obj(
             {
                 "week": _WEEK,
-                "paused": _said(_FLAG, "All of it"),
+                "paused": _said(FLAG, "All of it"),
                 "providers": listed(ref("BatchProgress")),
                 "unknown_attempts": _said(listed(unknown), "100 at most"),
             }
@@ -49,7 +44,7 @@ def batch_schemas() -> dict[str, Schema]:
         "BatchPlan": _plan(),
         "BatchPlans": obj({"week": _WEEK, "providers": listed(ref("BatchPlan"))}),
         "BatchWhom": obj({}, {"org_code": _said(ORG_CODE, "Absent: all"), "reason": _WHY}),
-        "BatchHeld": obj({"paused": _said(_FLAG, "That provider, or all")}, {"org_code": ORG_CODE}),
+        "BatchHeld": obj({"paused": _said(FLAG, "That provider, or all")}, {"org_code": ORG_CODE}),
         "NewBatchRun": obj(
             {},
             {
@@ -63,7 +58,7 @@ def batch_schemas() -> dict[str, Schema]:
 
 
 def _opened() -> Schema:
-    replaced = _said(_FLAG, "Whether another rehearsal was open there: it ends when this one begins, and what is left of it is this one's")
+    replaced = _said(FLAG, "Whether another rehearsal was open there: it ends when this one begins, and what is left of it is this one's")
     return obj({"org_code": ORG_CODE, "ends": MOMENT, "replaced": replaced})
 
 
@@ -72,20 +67,20 @@ def _progress() -> Schema:
         {
             "org_code": ORG_CODE,
             "name": TEXT,
-            "due": _said(_COUNT, _DUE),
-            "done": _said(_COUNT, "Links that the batch has read this week, by rehearsals, too"),
-            "failed": _said(_COUNT, "Links whose last attempt of this week failed, whether they are tried again or not"),
-            "skipped": _said(_COUNT, "Links that were left out when their turn came, since their person had refreshed them"),
-            "unknown": _said(_COUNT, "Links of whose last attempt nobody knows how it ended"),
+            "due": _said(COUNT, _DUE),
+            "done": _said(COUNT, "Links that the batch has read this week, by rehearsals, too"),
+            "failed": _said(COUNT, "Links whose last attempt of this week failed, whether they are tried again or not"),
+            "skipped": _said(COUNT, "Links that were left out when their turn came, since their person had refreshed them"),
+            "unknown": _said(COUNT, "Links of whose last attempt nobody knows how it ended"),
             "planned_today": _said(
-                _COUNT,
+                COUNT,
                 "Links that the plan has for today, from the moment on in which it was made last. Rehearsals are not in it",
             ),
-            "pace_per_minute": _said(_COUNT, "Links that leave in a minute, now; 0: none does"),
-            "eased": _said(_FLAG, "Whether less leaves now than is planned, since it was slow or said 429"),
-            "lag_seconds": _said(_NUMBER, "By which today, or the rehearsal, is behind its course; 0: it is not, or nothing is due"),
-            "paused": _said(_FLAG, "It, or all"),
-            "rehearsal": _said(_FLAG, "Whether a window is open that an operator asked for"),
+            "pace_per_minute": _said(COUNT, "Links that leave in a minute, now; 0: none does"),
+            "eased": _said(FLAG, "Whether less leaves now than is planned, since it was slow or said 429"),
+            "lag_seconds": _said(NUMBER, "By which today, or the rehearsal, is behind its course; 0: it is not, or nothing is due"),
+            "paused": _said(FLAG, "It, or all"),
+            "rehearsal": _said(FLAG, "Whether a window is open that an operator asked for"),
         },
         {
             "finish_estimate": _said(
@@ -103,7 +98,7 @@ def _progress() -> Schema:
                 "When it goes on by itself, by its window or its wish; a resume or a rehearsal ends it sooner; absent: an operator ends it",
             ),
             "rehearsal_links": _said(
-                _COUNT, "Links that were due when the rehearsal began; absent: there is none, or they are not counted yet"
+                COUNT, "Links that were due when the rehearsal began; absent: there is none, or they are not counted yet"
             ),
         },
     )
@@ -112,12 +107,12 @@ def _progress() -> Schema:
 def _plan() -> Schema:
     day = obj(
         {
-            "day": _DAY,
-            "links": _COUNT,
-            "batch_calls": _COUNT,
-            "user_calls": _said(_COUNT, "Expected, of people"),
-            "already": _said(_COUNT, "Calls of the batch before the plan was made"),
-            "room": _said(_COUNT, "Most calls that fit into the day's windows"),
+            "day": DAY,
+            "links": COUNT,
+            "batch_calls": COUNT,
+            "user_calls": _said(COUNT, "Expected, of people"),
+            "already": _said(COUNT, "Calls of the batch before the plan was made"),
+            "room": _said(COUNT, "Most calls that fit into the day's windows"),
             "reason": {"type": "string", "enum": [reason.value for reason in Reason]},
             "because": _said(TEXT, "In words"),
         }
@@ -127,14 +122,14 @@ def _plan() -> Schema:
             "org_code": ORG_CODE,
             "name": TEXT,
             "planned_at": MOMENT,
-            "links": _said(_COUNT, "That remained then"),
-            "calls_per_link": _NUMBER,
-            "gap": _said(_COUNT, "Calls by which the highest day is above the lowest peak that is possible"),
-            "peak_to_mean": _NUMBER,
+            "links": _said(COUNT, "That remained then"),
+            "calls_per_link": NUMBER,
+            "gap": _said(COUNT, "Calls by which the highest day is above the lowest peak that is possible"),
+            "peak_to_mean": NUMBER,
             "days": listed(day),
         },
         {
-            "forecast_error": _said(_NUMBER, "Of the last weeks; 0.1: a tenth. Absent: there is no history"),
+            "forecast_error": _said(NUMBER, "Of the last weeks; 0.1: a tenth. Absent: there is no history"),
             "impossible": _said(TEXT, "What cannot be done. Absent: nothing"),
         },
     )
@@ -169,7 +164,7 @@ BATCH: tuple[Operation, ...] = (
         scope="ops",
         body="BatchWhom",
         answers={200: json_body("Held", "BatchHeld")},
-        problems=(*_BODY, Problem.UNKNOWN_PROVIDER),
+        problems=(*BODY_PROBLEMS, Problem.UNKNOWN_PROVIDER),
     ),
     Operation(
         path="/ops/batch/resume",
@@ -181,7 +176,7 @@ BATCH: tuple[Operation, ...] = (
         scope="ops",
         body="BatchWhom",
         answers={200: json_body("Whether it is held still", "BatchHeld")},
-        problems=(*_BODY, Problem.UNKNOWN_PROVIDER),
+        problems=(*BODY_PROBLEMS, Problem.UNKNOWN_PROVIDER),
     ),
     Operation(
         path="/ops/batch/run",
@@ -196,6 +191,6 @@ BATCH: tuple[Operation, ...] = (
         scope="ops",
         body="NewBatchRun",
         answers={202: json_body("The window is open", "BatchRun")},
-        problems=(*_BODY, Problem.UNKNOWN_PROVIDER, Problem.OUTSIDE_WINDOW),
+        problems=(*BODY_PROBLEMS, Problem.UNKNOWN_PROVIDER, Problem.OUTSIDE_WINDOW),
     ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from backend.documents.schemas import Schema, ref
+from backend.documents.schemas import ORG_CODE, Schema, ref
 from backend.errors import PROBLEMS, Problem
 
 JSON = "application/json"
@@ -22,6 +22,15 @@ USUAL = (
     Problem.ENGINE_UNAVAILABLE,
     Problem.INTERNAL,
 )
+# Any request with a body may be refused with these, too.
+BODY_PROBLEMS = (
+    Problem.MALFORMED_JSON,
+    Problem.BODY_TOO_SLOW,
+    Problem.BODY_TOO_LARGE,
+    Problem.UNSUPPORTED_MEDIA_TYPE,
+    Problem.VALIDATION_FAILED,
+)
+ORG_CODE_GIVEN: Schema = {**ORG_CODE, "pattern": "^[A-Za-z0-9]{10}$"}
 _NEED_NO_BODY = {"NewRefresh", "BatchWhom"}
 
 
@@ -34,6 +43,10 @@ REQUEST_ID = {"X-Request-Id": header("The caller's, if it sent one of 8 to 64 le
 
 def parameter(name: str, where: str, description: str, schema: Schema | None = None, *, required: bool = False) -> Schema:
     return {"name": name, "in": where, "required": required, "description": description, "schema": schema or {"type": "string"}}
+
+
+def limit(default: int, most: int) -> Schema:
+    return parameter("limit", "query", "How many at most", {"type": "integer", "minimum": 1, "maximum": most, "default": default})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from backend.documents.operation import Operation, json_body, parameter
-from backend.documents.schemas import MOMENT, ORG_CODE, TEXT, Schema, listed, obj, ref
+from backend.documents.operation import Operation, json_body, limit, parameter
+from backend.documents.schemas import COUNT, DAY, FLAG, INDUSTRY, MOMENT, NUMBER, ORG_CODE, TEXT, Schema, listed, obj, ref
 from backend.errors import Problem
 from backend.events import Industry
 from backend.reporting.alarms import AlertKind
 from backend.reporting.comparison import History, Mark
 
-_COUNT: Schema = {"type": "integer", "minimum": 0}
-_NUMBER: Schema = {"type": "number", "minimum": 0}
-_FLAG: Schema = {"type": "boolean"}
-_DAY: Schema = {"type": "string", "format": "date"}
-_SO_FAR: Schema = {**_COUNT, "description": "Calls of the day by now, the hour that runs included"}
+_SO_FAR: Schema = {**COUNT, "description": "Calls of the day by now, the hour that runs included"}
 _INDUSTRY: Schema = {"type": ["string", "null"], "enum": [*(each.value for each in Industry), None]}
-_SCHEDULED: Schema = {**_FLAG, "description": "By the weekly batch; false: for a person"}
+_SCHEDULED: Schema = {**FLAG, "description": "By the weekly batch; false: for a person"}
 
 
 def _any_of(names: Any, description: str = "") -> Schema:
@@ -26,50 +22,48 @@ def _any_of(names: Any, description: str = "") -> Schema:
 
 def report_schemas() -> dict[str, Schema]:
     """By public name."""
-    before = {"calls": _COUNT, "before": {**_COUNT, "description": "A week before, in the same hours"}}
-    ratio = {"ratio": {**_NUMBER, "description": "Two decimals; absent: there was nothing before"}}
+    before = {"calls": COUNT, "before": {**COUNT, "description": "A week before, in the same hours"}}
+    ratio = {"ratio": {**NUMBER, "description": "Two decimals; absent: there was nothing before"}}
     mark = {"mark": _any_of(Mark, "Absent: not worth a look")}
     figure = obj(before, ratio)
     cause = obj(
         {"org_code": ORG_CODE, "name": TEXT, "scheduled": _SCHEDULED, **before},
         {
             **ratio,
-            "percent_of_change": {**_NUMBER, "maximum": 100},
+            "percent_of_change": {**NUMBER, "maximum": 100},
             "users": figure,
             "moved": {"type": "string", "enum": ["users", "calls_per_user"]},
         },
         "Who moved the category most, and whether more users did or more calls of each; absent where it is not known",
     )
     sums = obj(
-        {"calls": _COUNT, "successes": _COUNT, "failures": _COUNT, "cancelled": {**_COUNT, "description": "Ended by us"}, "slow": _COUNT},
-        {"mean_ms": _NUMBER, "deviation_ms": {**_NUMBER, "description": "Of the population"}},
+        {"calls": COUNT, "successes": COUNT, "failures": COUNT, "cancelled": {**COUNT, "description": "Ended by us"}, "slow": COUNT},
+        {"mean_ms": NUMBER, "deviation_ms": {**NUMBER, "description": "Of the population"}},
         "Times are those of calls that came to an end by themselves",
     )
     return {"TrafficFigure": figure, "Sums": sums, **_traffic({**before}, {**ratio, **mark}, cause), **_statistics(), **_alerts()}
 
 
 def _traffic(before: Schema, marked: Schema, cause: Schema) -> dict[str, Schema]:
-    category = obj(
-        {"industry": {"type": "string", "enum": [each.value for each in Industry]}, **before, "so_far": _SO_FAR}, {**marked, "cause": cause}
-    )
+    category = obj({"industry": INDUSTRY, **before, "so_far": _SO_FAR}, {**marked, "cause": cause})
     asked = {
         "by_user": ref("TrafficFigure"),
         "scheduled": ref("TrafficFigure"),
         "sums": {**ref("Sums"), "description": "Of the day by now, the hour that runs included, users' calls and scheduled ones"},
-        "probes": {**_COUNT, "description": "Calls of the day by now that only looked whether it answers; they are in no other figure"},
+        "probes": {**COUNT, "description": "Calls of the day by now that only looked whether it answers; they are in no other figure"},
     }
     provider = obj({"org_code": ORG_CODE, "name": TEXT, "industry": _INDUSTRY, **before, **asked}, marked)
     return {
         "Traffic": obj(
             {
-                "date": _DAY,
-                "compared_with": _DAY,
+                "date": DAY,
+                "compared_with": DAY,
                 "until": {**MOMENT, "description": "The end of the hours that are compared"},
                 "history": _any_of(History, "`partial`: records begin in the day before; `none`: nothing is marked"),
                 "categories": listed(category),
                 "providers": listed(provider),
                 "text": obj({"ko": TEXT, "en": TEXT}, {}, "As it is told each morning"),
-                "losses": obj({"reports": _COUNT, "calls": _COUNT}, {}, "What is in no sum, of the last seven days; 0: nothing is missing"),
+                "losses": obj({"reports": COUNT, "calls": COUNT}, {}, "What is in no sum, of the last seven days; 0: nothing is missing"),
             },
             {"history_since": MOMENT},
         )
@@ -89,13 +83,13 @@ def _statistics() -> dict[str, Schema]:
                 **ref("Sums"),
                 "description": "Calls that only looked whether it answers; in no other figure, and not for the portal",
             },
-            "failures_by_reason": listed(obj({"reason": TEXT, "scheduled": _SCHEDULED, "calls": _COUNT})),
-            "consents": obj({"new": _COUNT, "revoked": _COUNT, "held": {**_COUNT, "description": "When the week ended"}}),
+            "failures_by_reason": listed(obj({"reason": TEXT, "scheduled": _SCHEDULED, "calls": COUNT})),
+            "consents": obj({"new": COUNT, "revoked": COUNT, "held": {**COUNT, "description": "When the week ended"}}),
             "apis": listed({"allOf": [api, ref("Sums")]}),
         }
     )
     summary = obj(
-        {"week": _DAY, "ends": _DAY, "complete": {**_FLAG, "description": "The week is over"}, "providers": listed(provider)},
+        {"week": DAY, "ends": DAY, "complete": {**FLAG, "description": "The week is over"}, "providers": listed(provider)},
         {},
         "`form=summary`",
     )
@@ -137,7 +131,7 @@ REPORTS: tuple[Operation, ...] = (
         description="By category and provider, in whole hours: of today those that are over. Hours of both days are the same ones.",
         tag="Reports",
         scope="ops",
-        parameters=(parameter("date", "query", "A day in Korea; absent: today", _DAY),),
+        parameters=(parameter("date", "query", "A day in Korea; absent: today", DAY),),
         answers={200: json_body("Both days", "Traffic")},
         problems=(Problem.MALFORMED_REQUEST,),
     ),
@@ -149,7 +143,7 @@ REPORTS: tuple[Operation, ...] = (
         tag="Reports",
         scope="ops",
         parameters=(
-            parameter("week", "query", "The Sunday with which the week begins; absent: the last week that is over", _DAY),
+            parameter("week", "query", "The Sunday with which the week begins; absent: the last week that is over", DAY),
             parameter("form", "query", "For operators, or as the portal takes it", {"type": "string", "enum": ["summary", "portal"]}),
             parameter("type", "query", "With `form=portal`: scheduled calls (1) or users' (2)", {"type": "string", "enum": ["1", "2"]}),
         ),
@@ -165,7 +159,7 @@ REPORTS: tuple[Operation, ...] = (
         scope="ops",
         parameters=(
             parameter("state", "query", "Only what is wrong now", {"type": "string", "enum": ["open"]}),
-            parameter("limit", "query", "How many at most", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}),
+            limit(100, 1000),
         ),
         answers={200: json_body("Those that are open first, the newest first", "Alerts")},
         problems=(Problem.MALFORMED_REQUEST,),

@@ -76,6 +76,11 @@ TEXT: Schema = {"type": "string"}
 MOMENT: Schema = {"type": "string", "format": "date-time", "description": "RFC 3339, UTC, milliseconds"}
 ORG_CODE: Schema = {"type": "string", "description": "Organisation code of the provider", "examples": ["A1MOABK001"]}
 OFFSET: Schema = {"type": "integer", "minimum": 0, "description": "Numbers the events of an epoch from 1 without holes"}
+COUNT: Schema = {"type": "integer", "minimum": 0}
+NUMBER: Schema = {"type": "number", "minimum": 0}
+FLAG: Schema = {"type": "boolean"}
+DAY: Schema = {"type": "string", "format": "date"}
+INDUSTRY: Schema = {"type": "string", "enum": [industry.value for industry in Industry]}
 EPOCH: Schema = {"type": "string", "description": "Changes when the log was lost; offsets of different epochs do not compare"}
 
 
@@ -120,7 +125,6 @@ def _codes(told: dict[str, str]) -> Schema:
 
 
 def _written() -> dict[str, Schema]:
-    industry = {"type": "string", "enum": [industry.value for industry in Industry]}
     event = obj(
         {
             "type": {"type": "string", "description": "New types may come: ignore what you do not know."},
@@ -135,7 +139,7 @@ def _written() -> dict[str, Schema]:
             {
                 "org_code": ORG_CODE,
                 "name": TEXT,
-                "industry": industry,
+                "industry": INDUSTRY,
                 "status": _STATUS,
             }
         ),
@@ -143,16 +147,14 @@ def _written() -> dict[str, Schema]:
         "Registrations": obj({"registrations": listed(ref("Registration"))}, {"next_page_token": TEXT}),
         "Links": obj({"links": listed(ref("Link"))}),
         "Assets": obj({"assets": listed(ref("Asset"))}, {"next_page_token": TEXT}),
-        "Readiness": obj({"ready": {"type": "boolean"}, "reasons": {"type": "object", "additionalProperties": TEXT}}),
-        **_webhooks(),
-        **_operators(),
+        "Readiness": obj({"ready": FLAG, "reasons": {"type": "object", "additionalProperties": TEXT}}),
         "DemoToken": obj({"token": TEXT, "expires_in": {"type": "integer", "description": "seconds"}}),
         "Event": event,
         "Polled": obj(
             {
                 "epoch": EPOCH,
                 "offset": OFFSET,
-                "recovered": {"type": "boolean", "description": "false: history was lost; read the snapshots again"},
+                "recovered": {**FLAG, "description": "false: history was lost; read the snapshots again"},
                 "events": listed({"allOf": [obj({"offset": OFFSET}), ref("Event")]}),
             }
         ),
@@ -160,65 +162,6 @@ def _written() -> dict[str, Schema]:
 
 
 _STATUS: Schema = {"type": "string", "enum": [status.value for status in Availability]}
-
-
-def _operators() -> dict[str, Schema]:
-    action = obj({"at": MOMENT, "who": TEXT, "action": TEXT, "org_code": ORG_CODE, "reason": TEXT, "request_id": TEXT})
-    mode = {"org_code": ORG_CODE, "mode": ref("BreakerMode"), "reason": TEXT, "set_by": TEXT, "set_at": MOMENT}
-    return {
-        "Breakers": obj({"breakers": listed(ref("Breaker"))}),
-        "SetBreakerMode": obj(mode),
-        "OperatorAction": {**action, "description": "`who` is the `sub` of their token."},
-        "CircuitDecision": obj(
-            {
-                "at": {**MOMENT, "description": "Since when it stands so"},
-                "org_code": ORG_CODE,
-                "scope": ref("BreakerScope"),
-                "state": ref("CircuitState"),
-                "mode": ref("BreakerMode"),
-                "reason": TEXT,
-                "epoch": {"type": "integer"},
-            }
-        ),
-        "BreakerHistory": obj({"actions": listed(ref("OperatorAction")), "decisions": listed(ref("CircuitDecision"))}),
-    }
-
-
-def _webhooks() -> dict[str, Schema]:
-    moments = dict.fromkeys(("rests_until", "last_delivered_at", "last_failed_at"), MOMENT)
-    count: Schema = {"type": "integer", "minimum": 0}
-    types: Schema = {"type": ["array", "null"], "items": {"type": "string"}, "description": "null: every type, those to come too"}
-    webhook = {
-        "id": TEXT,
-        "url": TEXT,
-        "events": types,
-        "description": TEXT,
-        "status": {"type": "string", "enum": ["active", "disabled"], "description": "disabled: it answered 410"},
-        "created_at": MOMENT,
-        "deliveries": obj(
-            {"pending": count, "failed": count, "failures_in_a_row": count},
-            {**moments, "last_failure": TEXT},
-            "Counts end at 10,000. `rests_until`: it failed too often in a row; then one delivery tries",
-        ),
-    }
-    secret: Schema = {"secret": {"type": "string", "description": "`whsec_` and base64; shown once"}}
-    return {
-        "NewWebhook": obj(
-            {"url": {"type": "string", "format": "uri", "maxLength": 2000}},
-            {
-                "events": {"type": ["array", "null"], "items": {"type": "string", "enum": list(EventType)}, "minItems": 1, "maxItems": 100},
-                "description": {"type": "string", "maxLength": 200},
-            },
-        ),
-        "Webhook": obj(webhook),
-        "MadeWebhook": obj({**webhook, **secret}),
-        "Webhooks": obj({"webhooks": listed(ref("Webhook"))}),
-        "WebhookSecret": obj(secret),
-        "Delivery": obj(
-            {"id": TEXT, "user_id": TEXT, "event": ref("Event")},
-            {"offset": {**OFFSET, "minimum": 1, "description": "The event's place in the user's feed"}},
-        ),
-    }
 
 
 def _problem() -> Schema:
@@ -245,7 +188,7 @@ def event_data() -> dict[EventType, Schema]:
     special: dict[EventType, Schema] = {
         EventType.SIGNATURE_REQUESTED: ref("Signature"),
         EventType.PROVIDER_ASSETS: assets,
-        EventType.PROVIDER_COMPLETED: obj({"assets": {"type": "integer", "minimum": 0}}),
+        EventType.PROVIDER_COMPLETED: obj({"assets": COUNT}),
         EventType.PROVIDER_FAILED: obj({"error": ref("ItemError")}),
         EventType.PROVIDER_DEFERRED: deferred,
         EventType.PROVIDER_STATUS: obj({"status": _STATUS}, {"retry_at": MOMENT}, "Of a provider that the user is linked to"),

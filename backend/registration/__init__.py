@@ -1,1 +1,1 @@
-"""A person connects providers, and links begin: rules (`model`, `decisions`), deeds (`handling`, `signing`, `collecting`), HTTP (`endpoints`)."""
+"""A person connects providers: rules (`model`, `decisions`), deeds (`handling`, `signing`, `collecting`), HTTP (`endpoints`)."""
