@@ -28,6 +28,7 @@ from backend.storage.database import Database
 from backend.storage.notices import Claim
 from backend.webhooks.addresses import Reach, fault_of
 from backend.webhooks.retrying import NoAnswer, is_delivered, next_try
+from backend.webhooks.underway import UnderWay
 
 DEADLINE = 30.0  # seconds of one attempt: a slow receiver is better waited for than asked twice
 LEASE = timedelta(seconds=DEADLINE + 15)
@@ -93,7 +94,7 @@ class Messenger:
         self._clock = clock
         self._draw = draw
         self._sleep = sleep
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._under_way = UnderWay(failed=_failed)
 
     async def run(self) -> None:
         """Until it is cancelled: then the calls under way have a moment to end."""
@@ -107,7 +108,7 @@ class Messenger:
                     log.info("notices.postponed", engine=exc.engine)
                 await self._sleep(EVERY)
         finally:
-            await self._let_end()
+            await self._under_way.end_within(STOP_SECONDS)
 
     async def send_due(self) -> int:
         """Starts what may be sent now; returns how many."""
@@ -116,26 +117,12 @@ class Messenger:
         now = self._clock.now()
         claims = await self._database.single(lambda connection: notices.claim(connection, list(self._channels), now=now, until=now + LEASE))
         for claim in claims:
-            task = asyncio.create_task(self._deliver(claim))
-            self._under_way.add(task)
-            task.add_done_callback(self._ended)
+            self._under_way.begin(self._deliver(claim))
         return len(claims)
 
     async def idle(self) -> None:
         """When every call that is under way has ended."""
-        while self._under_way:
-            await asyncio.wait(self._under_way)
-
-    async def _let_end(self) -> None:
-        if self._under_way:
-            await asyncio.create_task(asyncio.wait(self._under_way, timeout=STOP_SECONDS))
-        for task in self._under_way:
-            task.cancel()
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._under_way.discard(task)
-        if not task.cancelled() and (exc := task.exception()) is not None:  # our fault; the lease ends, and it is tried again
-            log.error("notice.failed", error=type(exc).__name__)
+        await self._under_way.idle()
 
     async def _deliver(self, claim: Claim) -> None:
         channel = self._channels[claim.channel]
@@ -166,3 +153,7 @@ class Messenger:
         else:
             due_at = min(next_try(claim.attempts + 1, now, self._draw()), now + LONGEST_PAUSE)
             await self._database.single(lambda connection: notices.again(connection, claim, due_at))
+
+
+def _failed(exc: BaseException) -> None:
+    log.error("notice.failed", error=type(exc).__name__)

@@ -25,6 +25,7 @@ from backend.storage.webhooks import ILL_AFTER, Claim
 from backend.webhooks.keeping import Keeping, Webhook
 from backend.webhooks.retrying import FORGOTTEN_AFTER, GIVEN_UP_AFTER, GONE, NoAnswer, is_delivered, is_over, next_try
 from backend.webhooks.signing import body_of, headers_of, message_id
+from backend.webhooks.underway import UnderWay
 
 AT_ONCE = 8  # calls to one webhook from one worker
 GATHER_SECONDS = 0.02  # what is committed within this time after a wake-up goes with it
@@ -50,7 +51,7 @@ class Lane:
         self._post = post
         self._clock = clock
         self._lease = lease
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._under_way = UnderWay(failed=self._failed, ended=self.woken.set)
 
     async def run(self) -> None:
         """Until cancelled: then the calls under way have a moment to end."""
@@ -64,7 +65,7 @@ class Lane:
                 except EngineUnavailable as exc:
                     log.info("webhook.postponed", webhook_id=self.webhook.id, engine=exc.engine)
         finally:
-            await self._let_end()
+            await self._under_way.end_within(STOP_SECONDS)
 
     async def send_due(self) -> int:
         """Starts what may be sent now; returns how many."""
@@ -73,15 +74,12 @@ class Lane:
             return 0
         claims = await self._database.transaction(lambda connection: self._claim(connection, slots))
         for claim in claims:
-            task = asyncio.create_task(self._deliver(claim))
-            self._under_way.add(task)
-            task.add_done_callback(self._ended)
+            self._under_way.begin(self._deliver(claim))
         return len(claims)
 
     async def idle(self) -> None:
         """When every call that is under way has ended."""
-        while self._under_way:
-            await asyncio.wait(self._under_way)
+        await self._under_way.idle()
 
     async def _claim(self, connection: Connection, slots: int) -> list[Claim]:
         now = self._clock.now()
@@ -92,11 +90,8 @@ class Lane:
             slots = 1
         return await webhooks.claim(connection, self.webhook.id, slots=slots, now=now, until=until)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._under_way.discard(task)
-        self.woken.set()
-        if not task.cancelled() and (exc := task.exception()) is not None:  # our fault; the lease ends, and it is tried again
-            log.error("webhook.failed", webhook_id=self.webhook.id, error=type(exc).__name__)
+    def _failed(self, exc: BaseException) -> None:
+        log.error("webhook.failed", webhook_id=self.webhook.id, error=type(exc).__name__)
 
     async def _deliver(self, claim: Claim) -> None:
         message = message_id(claim.id)
@@ -133,12 +128,6 @@ class Lane:
             return await webhooks.failed(connection, claim, str(answer), due_at=due_at, over=over, now=now)
 
         return await self._database.transaction(deed)
-
-    async def _let_end(self) -> None:
-        if self._under_way:
-            await asyncio.wait(self._under_way, timeout=STOP_SECONDS)
-        for task in self._under_way:
-            task.cancel()
 
 
 class Sender:

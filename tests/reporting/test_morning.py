@@ -266,8 +266,7 @@ async def test_a_process_that_is_killed_after_the_post_leaves_one_message(databa
     assert await killed.messenger.send_due() == 1
     while not receiver.attempts:
         await asyncio.sleep(0)
-    for task in list(killed.messenger._under_way):
-        task.cancel()
+    killed.messenger._under_way.cancel()
     receiver.held = None
     following = Process(database, receiver, clock)
     await following.lives((LEASE.total_seconds() - 10) / 60)
