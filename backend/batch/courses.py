@@ -19,6 +19,7 @@ from backend.batch.pace import CHUNKS_OF_SECOND, MINUTE, SECONDS_OF_MINUTE, Cour
 LEAD = timedelta(seconds=5)  # so long before its minute a command is made: its worker is to be there when it begins
 BEHIND = timedelta(minutes=5)  # from then on a pace counts as it is; until then it may catch up
 ENOUGH_COMMANDS = 5  # minutes from which a pace is known
+APART = timedelta(minutes=10)  # two coordinators' clocks, at most
 LATE = timedelta(seconds=1)  # after its minute began: from then on a command is smaller
 
 
@@ -70,6 +71,11 @@ def minute_at(minutes: Sequence[datetime], now: datetime) -> datetime | None:
     return minutes[begun - 1] if begun and now < minutes[begun - 1] + MINUTE else None
 
 
+def known_until(now: datetime) -> datetime:
+    """Commands of later minutes were made by a clock that was wrong: nobody waits for them."""
+    return now + APART
+
+
 def is_free(minute: datetime, newest: datetime | None) -> bool:
     """Whether a provider's command of this minute would not run beside another, of a rehearsal or of an older plan. `newest`: its last."""
     return newest is None or newest + MINUTE <= minute
@@ -101,7 +107,7 @@ def too_late(task: Task, *, taken: int, per_minute: float, now: datetime) -> int
     return max(task.left(taken) - int(minutes * per_minute), 0)
 
 
-def pace_to_expect(task: Task, *, taken: int, limit: int, sent: int, commands: int, now: datetime) -> float:
+def pace_to_expect(task: Task, *, taken: int, limit: float, sent: int, commands: int, now: datetime) -> float:
     """Links a minute: what the provider takes (`limit`), and of one that is behind no more than its last commands came to.
 
     `commands`: those of the last minutes that have ended, and `sent` by them; minutes without one say nothing of a pace.
@@ -119,6 +125,15 @@ def is_last_day(on: date) -> bool:
 def must_be_planned(planned_at: datetime | None, *, is_stale: bool, now: datetime) -> bool:
     """Whether a provider's plan is missing, of another day, or to be made again. `planned_at` None: this week has none."""
     return planned_at is None or is_stale or in_korea(planned_at) != in_korea(now)
+
+
+def counts_from(now: datetime, midnight: datetime, newest: datetime | None) -> datetime:
+    """From when on a plan that is made now has minutes: from `midnight` on, its day's first moment, if it is made in the day's first one.
+
+    Unless that has its command already, by an older plan. `newest`: the minute of the provider's last command.
+    """
+    is_first = now < midnight + MINUTE and (newest is None or newest < midnight)
+    return midnight if is_first else now
 
 
 def is_outgrown(links: int, *, taken: int, due: int) -> bool:

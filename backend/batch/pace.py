@@ -20,6 +20,7 @@ MINUTE = timedelta(minutes=1)
 SECONDS_OF_MINUTE = 60
 CHUNKS_OF_SECOND = 10
 CHUNKS_OF_MINUTE = SECONDS_OF_MINUTE * CHUNKS_OF_SECOND
+_ROUNDED = 1e-6  # links that a sum of parts may be short of a whole one
 RESERVE = 5  # minutes before a day's finish line that a course leaves free
 
 
@@ -109,9 +110,18 @@ class Limit(Struct, frozen=True, kw_only=True):
         return max(self.calls_per_second - self.user_calls, 0.0) * 1000 / self.calls_per_link
 
     @property
+    def links_per_minute(self) -> float:
+        """The same for a minute: it may be less than one."""
+        return self.links_per_second * SECONDS_OF_MINUTE
+
+    @property
     def per_minute(self) -> int:
-        """The most links of one minute."""
-        return int(self.links_per_second * SECONDS_OF_MINUTE)
+        """The most links of any minute."""
+        return math.ceil(self.links_per_minute - _ROUNDED)
+
+    def of_minute(self, number: int) -> int:
+        """The most links of the minute with this number: what is left of a link goes to a later one, so nothing is lost by rounding."""
+        return int((number + 1) * self.links_per_minute + _ROUNDED) - int(number * self.links_per_minute + _ROUNDED)
 
     def per_100ms(self, size: int) -> int:
         """The most links of a tenth of a second in a minute of `size`: its even course and `catch_up` more, within what the provider takes.
@@ -124,7 +134,7 @@ class Limit(Struct, frozen=True, kw_only=True):
 
 def size_of(course: Course, minute: int, left: int, limit: Limit) -> int:
     """How many links this minute's command takes if so much is left: what the course says, unless the provider takes less."""
-    return min(course.share(minute, left), limit.per_minute)
+    return min(course.share(minute, left), limit.of_minute(minute))
 
 
 class Grid(Struct, frozen=True):

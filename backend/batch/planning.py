@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from backend.batch.calendar import Closures, in_korea, sunday_of
 from backend.batch.closures import closures_of
 from backend.batch.commands import BEGINNING
-from backend.batch.courses import is_outgrown, must_be_planned
+from backend.batch.courses import counts_from, is_outgrown, known_until, must_be_planned
 from backend.batch.forecast import Error
 from backend.batch.outlooks import DueLinks, Known, PastDay, outlook_of, windows_left
 from backend.batch.overview import FEW, day_row
@@ -26,7 +26,7 @@ from backend.clock import Clock
 from backend.providers.contract import Provider
 from backend.providers.directory import Directory
 from backend.providers.traffic import PROBES
-from backend.storage import batch_plans, batch_steering
+from backend.storage import batch_commands, batch_plans, batch_steering
 from backend.storage.batch_due import Due
 from backend.storage.database import Database
 from backend.storage.statements import Connection, Row, Values
@@ -118,7 +118,9 @@ class Planning:
         values, days = plan_row(made, error, due, now), [day_row(day) for day in made.days]
 
         async def deed(connection: Connection) -> None:
-            await batch_plans.save_plan(connection, values, days)
+            last = await batch_commands.newest(connection, provider.org_code, known_until(now))
+            planned_at = counts_from(now, midnight(in_korea(now)), None if last is None else last["minute"])
+            await batch_plans.save_plan(connection, {**values, "planned_at": planned_at}, days)
 
         await self._database.transaction(deed)
         log.info("batch.planned", org_code=made.org_code, links=made.links, today=made.days[0].links, missing=values["missing"])

@@ -22,6 +22,7 @@ from backend.batch.courses import (
     chosen,
     is_free,
     is_last_day,
+    known_until,
     minute_at,
     pace_to_expect,
     size_at,
@@ -112,7 +113,7 @@ class Reconciling:
     async def _look(self, now: datetime) -> Seen:
         today = in_korea(now)
         async with self._database.reading() as connection:
-            plans = await batch_plans.plans(connection, sunday_of(today), today)
+            plans = await batch_plans.plans(connection, sunday_of(today), today, until=known_until(now))
             windows = await batch_plans.open_windows(connection, now)
             return Seen(
                 plans={row["org_code"]: row for row in plans},
@@ -168,7 +169,7 @@ class Reconciling:
             due = self._terms.due_at(max(now, minute))
             if await batch_commands.locked(connection, due.week, provider.org_code) is None:
                 return False
-            last = await batch_commands.newest(connection, provider.org_code)
+            last = await batch_commands.newest(connection, provider.org_code, known_until(now))
             if not is_free(minute, last["minute"] if last is not None else None):
                 return False
             taken = await batch_commands.taken_since(connection, provider.org_code, task.since)
@@ -248,7 +249,7 @@ class Reconciling:
             code = provider.org_code
             gone = taken.get(code, 0)
             sent, commands = lately.get(code, (0, 0))
-            limit = self._limit(provider, seen.plans[code], users).per_minute
+            limit = self._limit(provider, seen.plans[code], users).links_per_minute
             pace = pace_to_expect(task, taken=gone, limit=limit, sent=sent, commands=commands, now=now)
             late[code] = too_late(task, taken=gone, per_minute=pace, now=now)
         return late
@@ -298,7 +299,7 @@ def _row(provider: Provider, minute: datetime, due: Due, found: Range, limit: Li
         "limit_link": found.limit.link_id,
         "size": found.size,
         "per_tenth": limit.per_100ms(found.size),
-        "per_minute": limit.per_minute,
+        "per_minute": max(limit.per_minute, found.size),
         "now": now,
     }
 

@@ -2,7 +2,7 @@
 
 In: a minute and how many links are wanted. Out: a range of positions, behind the limit of the provider's last command, and its row. The
 plan's row is locked meanwhile and a command is never made for a minute before the last one's, so two coordinators that both believe to
-lead make no two ranges that overlap, whatever their clocks say.
+lead make no two ranges that overlap, as long as their clocks are not further apart than `until` (`newest`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from backend.storage.statements import Connection, Row, Values, statement
 _TAKEN = "CAST(coalesce(sum(CASE state WHEN 'ended' THEN sent ELSE size END - failed - unknown), 0) AS bigint)"
 _LOCK = statement("SELECT planned_at FROM batch_plans WHERE week = :week AND org_code = :org_code FOR UPDATE")
 _NEWEST = statement(
-    "SELECT week, minute, limit_due, limit_link FROM batch_commands WHERE org_code = :org_code ORDER BY minute DESC LIMIT 1"
+    """
+    SELECT week, minute, limit_due, limit_link FROM batch_commands WHERE org_code = :org_code AND minute <= :until
+    ORDER BY minute DESC LIMIT 1
+    """
 )
 _TAKEN_SINCE = statement(f"SELECT {_TAKEN} FROM batch_commands WHERE org_code = :org_code AND minute >= :since")  # noqa: S608
 _TAKEN_BY_EACH = statement(
@@ -87,9 +90,9 @@ async def locked(connection: Connection, week: date, org_code: str) -> datetime 
     return planned_at
 
 
-async def newest(connection: Connection, org_code: str) -> Row | None:
-    """week, minute, limit_due, limit_link of a provider's last command; None: it never had one."""
-    return await _NEWEST.row(connection, {"org_code": org_code})
+async def newest(connection: Connection, org_code: str, until: datetime) -> Row | None:
+    """week, minute, limit_due, limit_link of a provider's last command of a minute up to then; None: it never had one."""
+    return await _NEWEST.row(connection, {"org_code": org_code, "until": until})
 
 
 async def taken_since(connection: Connection, org_code: str, since: datetime) -> int:

@@ -77,7 +77,9 @@ _PLANS = statement(
     SELECT plan.*, day.links AS today, newest.minute AS newest
     FROM batch_plans plan
     LEFT JOIN batch_days day ON day.week = plan.week AND day.org_code = plan.org_code AND day.day = :today
-    LEFT JOIN LATERAL (SELECT minute FROM batch_commands WHERE org_code = plan.org_code ORDER BY minute DESC LIMIT 1) newest ON true
+    LEFT JOIN LATERAL (
+      SELECT minute FROM batch_commands WHERE org_code = plan.org_code AND minute <= coalesce(CAST(:until AS timestamptz), 'infinity')
+      ORDER BY minute DESC LIMIT 1) newest ON true
     WHERE plan.week = :week
     """
 )
@@ -137,9 +139,12 @@ async def save_plan(connection: Connection, plan: Values, days: Sequence[Values]
     await _DAYS.run(connection, {name: plan[name] for name in ("week", "org_code", "planned_at")} | {"days": list(days)})
 
 
-async def plans(connection: Connection, week: date, today: date) -> list[Row]:
-    """Columns of `batch_plans`; today (its links; NULL: that day is not planned), newest (minute of the provider's last command)."""
-    return await _PLANS.rows(connection, {"week": week, "today": today})
+async def plans(connection: Connection, week: date, today: date, *, until: datetime | None = None) -> list[Row]:
+    """Columns of `batch_plans`; today (its links; NULL: that day is not planned), newest (minute of the provider's last command).
+
+    `until`: later minutes are not looked at; None: all are.
+    """
+    return await _PLANS.rows(connection, {"week": week, "today": today, "until": until})
 
 
 async def days_of(connection: Connection, week: date) -> list[Row]:

@@ -66,6 +66,20 @@ def test_no_minute_is_above_what_the_provider_takes_and_a_late_one_is_no_burst(l
     assert late <= 1 or size <= (60 - late) * 10 * limit.per_100ms(whole)
 
 
+@pytest.mark.parametrize(("calls", "cost"), [(0.05, 4_000), (1.0, 90_000), (0.3, 7_000)])
+def test_a_provider_that_takes_less_than_a_link_a_minute_is_read_all_the_same(calls: float, cost: int) -> None:
+    """Rounded down each minute it were never asked, and its plan were one that nobody keeps."""
+    limit, minutes = Limit(calls_per_second=calls, calls_per_link=cost), minutes_of([NIGHT])
+    links = int(len(minutes) * 60 * calls * 1000 / cost)
+    task, taken, line = task_of_day(links, minutes, ONE), 0, 0.0
+    for minute in task.minutes:
+        taken += size_at(task, minute, taken=taken, limit=limit, now=minute)
+        line += limit.links_per_minute
+        assert taken <= line + 1
+    assert links - 1 <= taken <= links
+    assert too_late(task, taken=0, per_minute=limit.links_per_minute, now=ONE - SECOND) <= 1
+
+
 def test_a_plan_made_within_a_window_has_what_is_left_of_its_minutes() -> None:
     task = task_of_day(100, minutes_of([NIGHT]), ONE + 90 * SECOND)
     assert task.minutes[0] == ONE + 2 * MINUTE

@@ -121,6 +121,43 @@ async def test_a_night_has_a_command_for_each_minute_and_no_two_overlap(database
     assert {row["week"] for row in made} == {row["day"] for row in made} == {SUNDAY}
 
 
+@pytest.mark.parametrize("again", [None, 20.0])
+async def test_a_window_that_opens_at_midnight_has_its_first_minute_too(database: Database, again: float | None) -> None:
+    """The night's plan is made in that minute. Made once more in it, when the minute has its command, it takes nothing twice."""
+    await linked(database, 1_000)
+    stage = Stage(database, provider(transfer_windows=("0000:0016",)))
+    night = midnight(SUNDAY)
+    stage.clock.move(night + 0.8 * SECOND - stage.clock.now())
+    await stage.plan()
+    await stage.at(night + 1.7 * SECOND)
+    today = await stage.today()
+    if again is not None:
+        stage.clock.move(night + again * SECOND - stage.clock.now())
+        await ran(database, "UPDATE batch_plans SET is_stale = true")
+        await stage.plan()
+    await stage.sent()
+    for minute in range(1, 16):
+        await stage.at(night + minute * MINUTE - 5 * SECOND)
+        await stage.sent()
+    made = await stage.commands()
+    assert [row["minute"] for row in made][: 10 if again is None else 1] == [night + n * MINUTE for n in range(10 if again is None else 1)]
+    sizes = [row["size"] for row in made]
+    assert max(sizes) - min(sizes) <= (1 if again is None else 12)
+    assert (again is not None and today < sum(sizes) < today + today // 10 + 5) or sum(sizes) == today
+
+
+async def test_a_command_of_a_clock_that_was_wrong_stops_no_one_for_longer_than_that_clock(database: Database) -> None:
+    """A leader whose clock was a day ahead for a moment: until that day nobody would send anything."""
+    await linked(database, 1_000)
+    stage = Stage(database, provider(transfer_windows=SHORT))
+    await stage.plan()
+    await stage.at(ONE - 5 * SECOND)
+    await stage.sent()
+    await ran(database, "UPDATE batch_commands SET minute = minute + interval '1 day'")
+    await stage.at(ONE + 55 * SECOND)
+    assert [row["minute"] for row in await stage.commands()] == [ONE + MINUTE, ONE + A_DAY]
+
+
 async def test_a_command_is_asked_for_before_its_minute_and_once(database: Database) -> None:
     await linked(database, 100)
     stage = Stage(database, provider(transfer_windows=("0100:0107",)))
