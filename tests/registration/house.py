@@ -273,8 +273,8 @@ class Following:
         provider = self.view.provider({"org_code": org_code})
         return provider["status"], provider["error"] and provider["error"]["code"]
 
-    async def until(self, done: Callable[[], bool], seconds: float = 15) -> Following:
-        """Follows the feed until something is so."""
+    async def until(self, done: Callable[[], bool], seconds: float = 60) -> Following:
+        """Follows the feed until something is so. `seconds`: for a busy machine; who waits for them has found a fault."""
         async with asyncio.timeout(seconds):
             while not done():
                 since = f"{self.position['epoch']}:{self.position['offset']}"
