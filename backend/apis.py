@@ -29,9 +29,9 @@ from backend.links.forgetting import Forgetting
 from backend.links.refreshes import Refreshes
 from backend.links.unlinking import Links
 from backend.metrics import Metric, Sample, Samples
+from backend.providers.calling.counting import circuits_of
+from backend.providers.calling.mirror import Mirrors
 from backend.providers.clients import traffic_secret
-from backend.providers.counting import circuits_of
-from backend.providers.mirror import Mirrors
 from backend.providers.traffic import user_key
 from backend.rate_limit import RateLimit
 from backend.realtime.channels import dialer

@@ -1,8 +1,8 @@
-"""One HTTP connection of a client before we know anything of it: how much of a header is read, and for how long it is waited for.
+"""One connection of a client, whoever it is: how much of a header is read, how long it is waited for, and how long for who reads no answer.
 
 In: bytes. Out: what uvicorn's own protocol makes of them; or 431 and the end; or the end alone. Bodies are bounded where they are read
 (`web.py`), WebSockets by `serving.py`. uvicorn's parser takes a header of any size, at a cost that grows with its square, and waits for
-ever for one that does not come. Statuses: RFC 6585 section 5; closing so that an answer is still read: RFC 9112 section 9.6.
+ever for one that does not come, or for a peer to read, even when it has closed the connection. Statuses: RFC 6585 section 5; closing so that an answer is still read: RFC 9112 section 9.6.
 """
 
 from __future__ import annotations
@@ -22,10 +22,50 @@ HEAD_BYTES = 64 * 1024  # of a request line and its headers
 HEAD_LINES = 100
 HANDSHAKE_LINE_BYTES = MAX_LINE_LENGTH - 4  # of name and value; what stands between and after them is the rest
 HEAD_SECONDS = 10.0  # from the opening, or from the first byte of the next request, until its headers are complete
+UNREAD_SECONDS = 30.0  # in which a peer for whom much waits must take in some of it
+LEAST_READ = 16 * 1024  # bytes
 LINGER_SECONDS = 1.0  # what is still on its way is read and dropped for so long: else the peer's system would drop our answer
 
 
-class Connection(HttpToolsProtocol):
+class Impatient(asyncio.Protocol):
+    """Beside a protocol of uvicorn's: cuts off a peer that does not read, whose answer would be kept, and its writer held, for ever."""
+
+    loop: asyncio.AbstractEventLoop
+    transport: asyncio.Transport
+    _reading: asyncio.TimerHandle | None = None
+
+    def pause_writing(self) -> None:
+        """See `asyncio.BaseProtocol`. What waits is more than the system takes for the peer."""
+        super().pause_writing()
+        self._look_later()
+
+    def resume_writing(self) -> None:
+        """See `asyncio.BaseProtocol`."""
+        self._look_no_more()
+        super().resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.BaseProtocol`."""
+        self._look_no_more()
+        super().connection_lost(exc)
+
+    def _look_later(self) -> None:
+        self._look_no_more()
+        self._reading = self.loop.call_later(UNREAD_SECONDS, self._look, self.transport.get_write_buffer_size())
+
+    def _look_no_more(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
+
+    def _look(self, waited: int) -> None:
+        if waited - self.transport.get_write_buffer_size() < LEAST_READ:
+            self.transport.abort()
+        else:
+            self._look_later()
+
+
+class Connection(Impatient, HttpToolsProtocol):
     """Named in `serving.py`. A request whose headers come in one piece costs no timer."""
 
     _head = 0  # bytes of a header that is not complete

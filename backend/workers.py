@@ -25,11 +25,11 @@ from backend.jobs.queue import JSON, QueueName
 from backend.jobs.worker import Bounds, LeasedWorker
 from backend.logs import configure_logs
 from backend.metrics import Metric, Sample, Samples
+from backend.providers.calling.holding import HolderGuard
+from backend.providers.calling.mirror import Mirrors
 from backend.providers.calls import Scope
 from backend.providers.circuits import CircuitState
 from backend.providers.clients import ProviderClients, http_clients
-from backend.providers.holding import HolderGuard
-from backend.providers.mirror import Mirrors
 from backend.realtime.channels import dialer
 from backend.registration.probes import Probes
 from backend.registration.sweeping import OutboxSweep

@@ -21,9 +21,9 @@ from backend.cli.serving import listen
 from backend.clock import SystemClock
 from backend.identity import TokenVerifier
 from backend.logs import configure_logs
+from backend.providers.calling.transport import Guard
 from backend.providers.clients import ProviderClients, http_clients
 from backend.providers.directory import directory_of
-from backend.providers.transport import Guard
 from backend.services import need
 from backend.settings import Settings, load_settings
 from backend.storage.database import Database

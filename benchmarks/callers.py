@@ -23,13 +23,13 @@ import httpx
 from backend.clock import SystemClock
 from backend.events import Industry
 from backend.logs import configure_logs
+from backend.providers.calling.transport import Repeats, Transport
+from backend.providers.calling.wire import HEADERS, open_wire
 from backend.providers.calls import JSON
 from backend.providers.contract import ApiType, Provider
 from backend.providers.ids import Serials
 from backend.providers.industries import bank
 from backend.providers.reading import Asking
-from backend.providers.transport import Repeats, Transport
-from backend.providers.wire import HEADERS, open_wire
 from backend.settings import Settings
 from benchmarks.companions import Answering, serve
 from benchmarks.listed_bank import ACCOUNTS, BODY, CALLS

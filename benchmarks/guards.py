@@ -17,13 +17,13 @@ from pybreaker import CircuitBreaker, CircuitBreakerError
 
 from backend.clock import SystemClock
 from backend.errors import ProviderResting
+from backend.providers.calling.guard import CircuitGuard, slow_after
+from backend.providers.calling.mirror import Mirrors
+from backend.providers.calling.noticing import Noticed, Noticing
 from backend.providers.calls import Call, Scope
 from backend.providers.circuits import Circuit, CircuitState, Decision, Decisions, Report
 from backend.providers.contract import ApiType
 from backend.providers.directory import directory_of
-from backend.providers.guard import CircuitGuard, slow_after
-from backend.providers.mirror import Mirrors
-from backend.providers.noticing import Noticed, Noticing
 from backend.providers.outcomes import Failure, Weight
 from backend.settings import Settings
 from benchmarks.companions import Answering, serve

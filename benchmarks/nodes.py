@@ -25,11 +25,11 @@ from backend.coordinator.timing import FleetClock
 from backend.errors import ProviderError, ProviderResting
 from backend.jobs.valkey import connect
 from backend.providers import outcomes
+from backend.providers.calling.guard import CircuitGuard
+from backend.providers.calling.mirror import Mirrors
+from backend.providers.calling.noticing import Noticing
 from backend.providers.calls import Call, Scope
 from backend.providers.circuits import Circuit, CircuitState, Decision
-from backend.providers.guard import CircuitGuard
-from backend.providers.mirror import Mirrors
-from backend.providers.noticing import Noticing
 from backend.providers.outcomes import Failure
 from backend.realtime.channels import dialer
 from benchmarks.companions import Answering, serve

@@ -11,8 +11,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from backend.batch.easing import Ease, Options, Seen, earned, eased
+from backend.providers.calling.noticing import Noticed
 from backend.providers.contract import ApiType
-from backend.providers.noticing import Noticed
 from backend.providers.outcomes import Weight
 
 _ROUNDED = 1e-9  # that parts of a link are short of it when they are added up

@@ -21,9 +21,9 @@ from backend.coordinator.hearing import Hearing
 from backend.coordinator.options import Options
 from backend.coordinator.standing import decision_of
 from backend.coordinator.verdict import Verdict, admitted
+from backend.providers.calling.mirror import Mirrors
+from backend.providers.calling.noticing import Noticed
 from backend.providers.circuits import CallEnded, Circuit, Decision, Mode, Report
-from backend.providers.mirror import Mirrors
-from backend.providers.noticing import Noticed
 from backend.providers.outcomes import Weight
 
 LOOKED_EVERY = 0.1  # seconds from one look at the calls that ended to the next

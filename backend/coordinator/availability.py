@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from backend.coordinator.breakers import PROVIDER_SCOPES
 from backend.coordinator.standing import Reason
 from backend.events import Availability
+from backend.providers.calling.mirror import Mirrors
 from backend.providers.circuits import CircuitState
-from backend.providers.mirror import Mirrors
 
 
 def availability(circuits: Iterable[tuple[CircuitState, str]], before: Availability = Availability.AVAILABLE) -> Availability:

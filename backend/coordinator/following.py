@@ -20,8 +20,8 @@ from backend.clock import Clock
 from backend.coordinator.options import Options
 from backend.coordinator.store import CHANNEL, Admitted, Stored, Told, as_decisions
 from backend.errors import EngineUnavailable
+from backend.providers.calling.mirror import Mirrors
 from backend.providers.circuits import Decision, Decisions
-from backend.providers.mirror import Mirrors
 
 WHOLE_EVERY = 3.0  # seconds from one reading of the whole state to the next
 WHOLE_WITHIN = 2.0  # seconds that one may take

@@ -26,10 +26,10 @@ from backend.coordinator.store import ValkeyStore
 from backend.coordinator.stream import StreamedReports, ValkeyStream
 from backend.coordinator.timing import FleetClock, TimedStore
 from backend.metrics import Metric, Metrics, Sample, Samples
-from backend.providers.counting import CountedReports, circuits_of
+from backend.providers.calling.counting import CountedReports, circuits_of
+from backend.providers.calling.guard import CircuitGuard, NodeCircuits, Notices, heard_by, node_circuits
+from backend.providers.calling.mirror import Mirrors
 from backend.providers.directory import Directory
-from backend.providers.guard import CircuitGuard, NodeCircuits, Notices, heard_by, node_circuits
-from backend.providers.mirror import Mirrors
 from backend.settings import Settings
 
 INFORMED_WITHIN = 2.0  # seconds that a process waits for the state of the circuits before it begins

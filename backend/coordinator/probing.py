@@ -17,8 +17,8 @@ import structlog
 from backend.clock import Clock
 from backend.coordinator.options import Options
 from backend.errors import EngineUnavailable, ProviderError
+from backend.providers.calling.transport import Guard
 from backend.providers.circuits import Circuit, CircuitState, Decision, Mode
-from backend.providers.transport import Guard
 
 ASKED_AGAIN = 0.5  # seconds, with jitter, until a node asks once more for a probe that nobody was given
 SPREAD = 0.2  # seconds over which the nodes of a fleet come to ask

@@ -16,6 +16,7 @@ from msgspec import Meta, Struct
 
 from backend.errors import ConsentRequired, ProviderRefused
 from backend.providers import ids, outcomes
+from backend.providers.calling.transport import Guard, Transport
 from backend.providers.calls import ACCEPTED, FORM, OAUTH_ACCEPTED, Call, Scope, form
 from backend.providers.consents import sign_request_form
 from backend.providers.contract import (
@@ -30,7 +31,6 @@ from backend.providers.contract import (
 from backend.providers.ids import Serials
 from backend.providers.payloads import Count, Malformed, decode, reader
 from backend.providers.tokens import Bearer
-from backend.providers.transport import Guard, Transport
 from backend.settings import Settings
 
 T = TypeVar("T")

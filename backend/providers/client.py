@@ -13,6 +13,7 @@ from datetime import datetime
 
 from backend.clock import KST, Clock
 from backend.providers import tokens
+from backend.providers.calling.transport import Guard, Transport
 from backend.providers.calls import Call, Scope
 from backend.providers.contract import ApiType, CollectedAsset, Person, Provider, SignedConsent, Timestamps, TokenPair
 from backend.providers.gathering import gather
@@ -20,7 +21,6 @@ from backend.providers.industries import LISTINGS
 from backend.providers.payloads import Page
 from backend.providers.reading import Asking, apis_call
 from backend.providers.tokens import Credentials
-from backend.providers.transport import Guard, Transport
 
 
 class HttpProviderClient:

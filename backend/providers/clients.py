@@ -20,6 +20,8 @@ import structlog
 from backend.clock import Clock
 from backend.providers import outcomes
 from backend.providers.ca import HttpCaClient
+from backend.providers.calling.transport import Guard, Repeats, Transport
+from backend.providers.calling.wire import open_wire
 from backend.providers.client import HttpProviderClient
 from backend.providers.contract import (
     CertificationAuthority,
@@ -37,8 +39,6 @@ from backend.providers.outcomes import Failure
 from backend.providers.tls import TlsFault
 from backend.providers.tokens import Credentials
 from backend.providers.traffic import user_key
-from backend.providers.transport import Guard, Repeats, Transport
-from backend.providers.wire import open_wire
 from backend.settings import Settings
 
 log = structlog.get_logger(__name__)

@@ -21,10 +21,10 @@ from backend.errors import ConsentRequired, ProviderError, ProviderRefused, Prov
 from backend.events import Asset, ProviderStatus
 from backend.failpoints import Failpoint
 from backend.jobs.queue import Postponed
+from backend.providers.calling.transport import Guard
 from backend.providers.contract import ApiType, CollectedAsset, Provider, ProviderClient, Timestamps
 from backend.providers.directory import Directory
 from backend.providers.outcomes import Failure, failed, speaks_of_illness, token_is_worn
-from backend.providers.transport import Guard
 from backend.registration.asset_ids import asset_of
 from backend.registration.comparing import gone
 from backend.registration.decisions import Complete, Connect, Defer, Fail, ItemRequest, RecordAssets

@@ -7,6 +7,7 @@ read with it: whoever still holds the old one waits for the flight and finds its
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 
@@ -16,7 +17,7 @@ from msgspec.structs import replace
 from backend import failpoints
 from backend.clock import KST, Clock
 from backend.coalescing import Coalesced
-from backend.errors import ConsentRequired
+from backend.errors import ConsentRequired, EngineUnavailable
 from backend.events import ProviderStatus, RegistrationStatus
 from backend.failpoints import Failpoint
 from backend.providers.contract import Person, ProviderClient, Timestamps, TokenPair
@@ -32,6 +33,8 @@ from backend.storage.vault import Vault
 SPARE = timedelta(minutes=5)  # a token that ends sooner is refreshed before it is used
 
 ACTIVE, REVOKED = "active", "revoked"
+WRITTEN_WITHIN = 30.0  # seconds for which a new token is not given up while PostgreSQL is away
+AGAIN_AFTER = 0.5  # seconds
 MOST_AT_ONCE = 100  # papers that are read by one statement
 
 
@@ -144,11 +147,27 @@ class Linking:
         elif self.is_about_to_end(grant):
             grant = await self._refreshed(grant, client)
         if grant.fresh:
-            link = self.kept(user_id, org_code, grant)
-            if not await self._database.single(lambda connection: links.renew(connection, user_id, link)):
+            if not await self._written(user_id, self.kept(user_id, org_code, grant)):
                 await self.disown(user_id, org_code, grant)
                 raise ConsentRequired(org_code, "the link ended")
         return grant
+
+    async def _written(self, user_id: str, link: Values) -> bool:
+        """False: there is no such link any more. A provider drops the old tokens when it gives new ones, and perhaps both: whoever has no
+        more time, or no PostgreSQL for a moment, must not lose them, or the link is lost with them.
+        """
+        until = self._clock.monotonic() + WRITTEN_WITHIN
+        while True:
+            writing = asyncio.create_task(self._database.single(lambda connection: links.renew(connection, user_id, link)))
+            try:
+                return await asyncio.shield(writing)
+            except asyncio.CancelledError:
+                await asyncio.wait([writing])  # in the link's flight still
+                raise
+            except EngineUnavailable:
+                if self._clock.monotonic() >= until:
+                    raise
+            await asyncio.sleep(AGAIN_AFTER)
 
     def is_about_to_end(self, grant: Grant) -> bool:
         """Whether its token is to be refreshed before it is used."""

@@ -10,9 +10,9 @@ from contextlib import suppress
 from typing import Protocol
 
 from backend.jobs.queue import Postponed
+from backend.providers.calling.transport import Guard
 from backend.providers.calls import Scope
 from backend.providers.circuits import Circuit
-from backend.providers.transport import Guard
 from backend.registration.collecting import Collecting
 from backend.storage import awaiting, registrations
 from backend.storage.database import Database

@@ -29,11 +29,11 @@ from backend.cli.seeding import Minting
 from backend.clock import Clock, ManualClock, SystemClock
 from backend.errors import ProviderResting
 from backend.hands import Hands, hands_of, sending_of
+from backend.providers.calling.transport import Transport
 from backend.providers.clients import http_clients
 from backend.providers.outcomes import Failure
 from backend.providers.sandbox.app import create_app as create_sandbox
 from backend.providers.sandbox.options import SandboxOptions
-from backend.providers.transport import Transport
 from backend.services import Foundation, found, vault_of
 from backend.settings import Settings
 from backend.storage import seeding

@@ -24,9 +24,9 @@ from backend.coordinator.store import ValkeyStore
 from backend.coordinator.stream import ValkeyStream
 from backend.errors import EngineUnavailable
 from backend.jobs.valkey import connect
+from backend.providers.calling.mirror import Mirrors
 from backend.providers.calls import Scope
 from backend.providers.circuits import CallEnded, Circuit, CircuitState, Decision, Mode, Report
-from backend.providers.mirror import Mirrors
 from backend.providers.outcomes import Weight
 from backend.realtime.channels import dialer
 

@@ -9,11 +9,11 @@ import pytest
 from backend.clock import ManualClock
 from backend.coordinator.alone import Alone
 from backend.coordinator.options import Options
+from backend.providers.calling.mirror import Mirrors
+from backend.providers.calling.noticing import Noticed
 from backend.providers.calls import Scope
 from backend.providers.circuits import Circuit, CircuitState, Decision, Decisions, Mode
 from backend.providers.contract import ApiType
-from backend.providers.mirror import Mirrors
-from backend.providers.noticing import Noticed
 from backend.providers.outcomes import Weight
 
 READ, OTHER = Circuit("A", Scope.READ), Circuit("B", Scope.READ)

@@ -16,10 +16,10 @@ from backend.coordinator.availability import availability, status_in
 from backend.coordinator.standing import Reason
 from backend.events import Availability
 from backend.identity import TokenVerifier
+from backend.providers.calling.mirror import Mirrors
 from backend.providers.calls import Scope
 from backend.providers.circuits import Circuit, CircuitState, Decision, Decisions
 from backend.providers.directory import BUILT_IN, load_directory
-from backend.providers.mirror import Mirrors
 from backend.registration.endpoints import RegistrationEndpoints
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN

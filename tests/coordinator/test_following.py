@@ -15,8 +15,8 @@ from backend.coordinator.leader import FENCE
 from backend.coordinator.standing import Standing
 from backend.coordinator.store import CHANNEL, Reign, Told
 from backend.engines import start_valkey
+from backend.providers.calling.noticing import Noticed
 from backend.providers.circuits import CircuitState, Decision, Decisions
-from backend.providers.noticing import Noticed
 from backend.providers.outcomes import Weight
 from tests.coordinator.shell import CLOCK, READ, Fleet, Node, until
 

@@ -18,13 +18,13 @@ from backend.coordinator.probing import Probing
 from backend.coordinator.standing import decision_of
 from backend.coordinator.verdict import Verdict, admitted
 from backend.providers import outcomes
+from backend.providers.calling.guard import CircuitGuard
+from backend.providers.calling.mirror import Mirrors
+from backend.providers.calling.noticing import Noticed
+from backend.providers.calling.transport import Guard
 from backend.providers.calls import Call, Scope
 from backend.providers.circuits import CallEnded, Circuit, CircuitState, Decision, Decisions, Report
-from backend.providers.guard import CircuitGuard
-from backend.providers.mirror import Mirrors
-from backend.providers.noticing import Noticed
 from backend.providers.outcomes import Failure, Finding, RspCode, Weight
-from backend.providers.transport import Guard
 
 BANK = Circuit("A1MOABK001", Scope.READ)
 OPTIONS = Options(wait_ms=100, longest_wait_ms=200, probe_lease_ms=300, others_first_ms=0, minimum_calls=3, size=3, quorum=1, warm_up_ms=0)

@@ -16,11 +16,11 @@ from backend.coordinator.options import Options
 from backend.coordinator.stream import OLDEST, StreamedReports, ValkeyStream
 from backend.coordinator.timing import DOUBTFUL, ByFleetClock, FleetClock
 from backend.jobs.valkey import connect
+from backend.providers.calling.mirror import Mirrors
+from backend.providers.calling.noticing import Noticed, Noticing
 from backend.providers.calls import Scope
 from backend.providers.circuits import Circuit
 from backend.providers.contract import ApiType
-from backend.providers.mirror import Mirrors
-from backend.providers.noticing import Noticed, Noticing
 from backend.providers.outcomes import Weight
 from backend.realtime.channels import dialer
 from backend.reporting.figures import day_of, whole_hours

@@ -9,9 +9,9 @@ import httpx
 
 from backend.clock import Clock, SystemClock
 from backend.events import Industry
+from backend.providers.calling.transport import Guard, Repeats, Transport
 from backend.providers.contract import CertificationAuthority, Person, Provider
 from backend.providers.ids import Serials
-from backend.providers.transport import Guard, Repeats, Transport
 from backend.providers.user_ci import development_user_ci
 
 NOW = datetime(2026, 11, 22, 1, 2, 3, tzinfo=UTC)  # 10:02:03 on a Sunday in Korea

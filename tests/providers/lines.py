@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from backend.errors import ProviderError, Trouble
+from backend.providers.calling.transport import Transport
+from backend.providers.calling.wire import open_wire
 from backend.providers.calls import Call, Scope
 from backend.providers.contract import ApiType
 from backend.providers.payloads import Envelope, reader
-from backend.providers.transport import Transport
-from backend.providers.wire import open_wire
 from tests.providers.given import BANK, provider, transport
 from tests.providers.rogue import Behaviour, Rogue, rogue
 

@@ -8,9 +8,9 @@ import time
 import pytest
 
 from backend.errors import Trouble
+from backend.providers.calling.transport import MAX_BODY_BYTES
+from backend.providers.calling.wire import MAX_HEADERS
 from backend.providers.payloads import Envelope, Malformed, decode
-from backend.providers.transport import MAX_BODY_BYTES
-from backend.providers.wire import MAX_HEADERS
 from tests.providers.lines import READ, line, trouble
 from tests.providers.rogue import OK, Talk
 

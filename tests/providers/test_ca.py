@@ -14,10 +14,10 @@ import pytest
 from backend.errors import ProviderError, ProviderInvalidResponse, ProviderRefused, ProviderTimeout, ProviderUnavailable
 from backend.events import Industry
 from backend.providers.ca import HttpCaClient
+from backend.providers.calling.wire import open_wire
 from backend.providers.consents import consent_for
 from backend.providers.contract import Consent, NotSignedYet, SignatureRefused, SignatureRequest, Signed
 from backend.providers.ids import Serials
-from backend.providers.wire import open_wire
 from backend.settings import Settings
 from tests.providers.given import CA_CODE, NOW, OPERATOR, authority, person, provider, transport
 from tests.providers.journey import Journey

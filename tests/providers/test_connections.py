@@ -9,10 +9,10 @@ import pytest
 
 from backend.clock import SystemClock
 from backend.errors import ProviderError, ProviderTimeout, ProviderUnavailable
+from backend.providers.calling.guard import CircuitGuard
+from backend.providers.calling.mirror import Mirrors
+from backend.providers.calling.noticing import Noticed
 from backend.providers.calls import Call
-from backend.providers.guard import CircuitGuard
-from backend.providers.mirror import Mirrors
-from backend.providers.noticing import Noticed
 from backend.providers.outcomes import Weight, outcome_of
 from backend.providers.payloads import Envelope
 from tests.providers.lines import FIRST, POST, READ, line, tran_id_of

@@ -25,6 +25,7 @@ from backend.errors import ProviderError
 from backend.events import Industry
 from backend.providers import ca, outcomes, tokens
 from backend.providers.ca import HttpCaClient
+from backend.providers.calling.transport import Transport
 from backend.providers.calls import Call
 from backend.providers.client import HttpProviderClient
 from backend.providers.contract import ApiType, CollectedAsset, SignatureRequest, SignedConsent, Timestamps, TokenPair
@@ -33,7 +34,6 @@ from backend.providers.industries import bank, capital, card, efin, insu, invest
 from backend.providers.outcomes import Failure, RspCode
 from backend.providers.payloads import Amount, Count, Day, Malformed, Moment, Page, code_of
 from backend.providers.tokens import Credentials
-from backend.providers.transport import Transport
 from backend.registration.asset_ids import asset_of
 from backend.settings import Settings
 from tests.providers.given import BANK, NOW, authority, person, provider

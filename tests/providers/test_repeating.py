@@ -11,11 +11,11 @@ import pytest
 
 from backend.clock import ManualClock
 from backend.errors import ProviderError, ProviderTimeout, ProviderUnavailable
+from backend.providers.calling.retrying import EARNED, LONGEST_JITTER, MOST_SAVED
+from backend.providers.calling.transport import Repeats
 from backend.providers.calls import Call
 from backend.providers.contract import ApiType
 from backend.providers.payloads import Envelope
-from backend.providers.retrying import EARNED, LONGEST_JITTER, MOST_SAVED
-from backend.providers.transport import Repeats
 from tests.providers.given import NOW
 from tests.providers.lines import READ, line, tran_id_of
 from tests.providers.rogue import Behaviour, Talk

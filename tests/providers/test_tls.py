@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from backend.errors import ProviderError, ProviderUnavailable
+from backend.providers.calling.wire import open_wire
 from backend.providers.contract import Tls
 from backend.providers.tls import TlsFault, context_of, serial_numbers
-from backend.providers.wire import open_wire
 from tests.providers.certificates import Issued, TestAuthority
 from tests.providers.given import provider, transport
 from tests.providers.lines import READ

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.clock import SystemClock
-from backend.providers import noticing
+from backend.providers.calling import noticing
+from backend.providers.calling.noticing import A_SUM, MOST_CALLS, MOST_IN_A_REPORT, TOLD_EVERY, Noticed, Noticing, ReportsInMemory
 from backend.providers.calls import Scope
 from backend.providers.circuits import Circuit, Report
 from backend.providers.contract import ApiType
-from backend.providers.noticing import A_SUM, MOST_CALLS, MOST_IN_A_REPORT, TOLD_EVERY, Noticed, Noticing, ReportsInMemory
 from backend.providers.outcomes import Failure, Weight
 from backend.providers.traffic import merged
 from tests.providers.given import BANK

@@ -9,11 +9,11 @@ import pytest
 from backend.clock import SystemClock
 from backend.errors import EngineUnavailable
 from backend.metrics import Distribution, Metric, Sample
+from backend.providers.calling.counting import CountedReports, circuits_of
+from backend.providers.calling.mirror import Mirrors
+from backend.providers.calling.noticing import ReportsInMemory
 from backend.providers.calls import Scope
 from backend.providers.circuits import Circuit, CircuitState, Decision, Mode, Report
-from backend.providers.counting import CountedReports, circuits_of
-from backend.providers.mirror import Mirrors
-from backend.providers.noticing import ReportsInMemory
 from backend.providers.traffic import Tally
 from tests.providers.given import BANK
 

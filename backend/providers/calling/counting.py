@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections import Counter
 
 from backend.metrics import CALLS, Distribution, Metric, Sample, Samples, counted
+from backend.providers.calling.mirror import Mirrors
+from backend.providers.calling.noticing import Reports
 from backend.providers.circuits import CircuitState, Report
-from backend.providers.mirror import Mirrors
-from backend.providers.noticing import Reports
 from backend.providers.traffic import Rollup
 
 STATES = {CircuitState.CLOSED: 0, CircuitState.HALF_OPEN: 1, CircuitState.OPEN: 2}

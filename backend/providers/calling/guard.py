@@ -18,13 +18,13 @@ from pybreaker import STATE_OPEN, CircuitBreaker, CircuitBreakerError
 from backend.clock import Clock
 from backend.errors import ProviderError, ProviderResting
 from backend.providers import outcomes
+from backend.providers.calling.mirror import Mirror, Mirrors
+from backend.providers.calling.noticing import Noticed, Noticing, Reports
+from backend.providers.calling.transport import Guard
+from backend.providers.calling.wire import stood_in_line
 from backend.providers.calls import Call
 from backend.providers.circuits import CircuitState, Decision
 from backend.providers.directory import Directory
-from backend.providers.mirror import Mirror, Mirrors
-from backend.providers.noticing import Noticed, Noticing, Reports
-from backend.providers.transport import Guard
-from backend.providers.wire import stood_in_line
 from backend.settings import Settings
 
 T = TypeVar("T")

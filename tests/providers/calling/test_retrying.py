@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.errors import Trouble
+from backend.providers.calling.retrying import A_SECOND, EARNED, LONGEST_JITTER, LONGEST_WAIT, MOST_SAVED, Budget, earned, pause, spent
 from backend.providers.outcomes import CATALOGUE, Fault, Weight
-from backend.providers.retrying import A_SECOND, EARNED, LONGEST_JITTER, LONGEST_WAIT, MOST_SAVED, Budget, earned, pause, spent
 
 DRAWS = st.floats(0, 1, exclude_max=True)
 STEPS = st.lists(st.tuples(st.sampled_from(["call", "repeat"]), st.floats(0, 5)), max_size=300)

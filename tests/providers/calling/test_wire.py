@@ -7,8 +7,8 @@ import httpx
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from backend.providers.calling.wire import ConnectionLost, PrivateAddress, PublicResolver, failure_of, open_wire
 from backend.providers.outcomes import Failure
-from backend.providers.wire import ConnectionLost, PrivateAddress, PublicResolver, failure_of, open_wire
 from tests.providers.given import provider
 from tests.providers.rogue import rogue
 

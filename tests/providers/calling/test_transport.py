@@ -11,9 +11,9 @@ import structlog
 from httpx_aiohttp import AiohttpTransport
 
 from backend.errors import ProviderError, ProviderRefused, ProviderTimeout, ProviderUnavailable, Trouble
+from backend.providers.calling.wire import open_wire
 from backend.providers.calls import Call, Scope
 from backend.providers.outcomes import Weight, outcome_of
-from backend.providers.wire import open_wire
 from tests.providers.given import BANK, NOW, OPERATOR, provider, transport
 from tests.providers.lines import POST, READ, line, tran_id_of, trouble
 from tests.providers.rogue import OK, Talk

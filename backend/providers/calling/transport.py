@@ -21,14 +21,15 @@ import structlog
 
 from backend.clock import Clock
 from backend.errors import ProviderError
-from backend.providers import outcomes, retrying
+from backend.providers import outcomes
+from backend.providers.calling import retrying
+from backend.providers.calling.retrying import Budget
+from backend.providers.calling.wire import HEADERS, WIRE_ERRORS, ConnectionLost, failure_of, stood_in_line
 from backend.providers.calls import Call
 from backend.providers.contract import ApiType
 from backend.providers.ids import Serials, tran_id
 from backend.providers.outcomes import Failure
 from backend.providers.payloads import Malformed, code_of
-from backend.providers.retrying import Budget
-from backend.providers.wire import HEADERS, WIRE_ERRORS, ConnectionLost, failure_of, stood_in_line
 
 MAX_BODY_BYTES = 1024 * 1024
 

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 from backend.clock import ManualClock
 from backend.jobs.holding import Holding
+from backend.providers.calling.holding import HolderGuard
 from backend.providers.calls import Call, Scope
-from backend.providers.holding import HolderGuard
 from tests.providers.given import BANK, NOW
 
 T = TypeVar("T")

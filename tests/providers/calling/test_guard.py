@@ -15,14 +15,14 @@ from backend.clock import ManualClock
 from backend.errors import ProviderError, ProviderResting, ProviderUnavailable
 from backend.events import Industry
 from backend.providers import outcomes
+from backend.providers.calling.guard import CircuitGuard, NodeCircuits, node_circuits
+from backend.providers.calling.mirror import SPREAD, Mirrors
+from backend.providers.calling.noticing import SUMS_EVERY, Noticed, ReportsInMemory
 from backend.providers.calls import Call, Scope
 from backend.providers.circuits import Circuit, CircuitState, Decision, Decisions
 from backend.providers.clients import http_clients, traffic_secret
 from backend.providers.contract import ApiType
 from backend.providers.directory import directory_of
-from backend.providers.guard import CircuitGuard, NodeCircuits, node_circuits
-from backend.providers.mirror import SPREAD, Mirrors
-from backend.providers.noticing import SUMS_EVERY, Noticed, ReportsInMemory
 from backend.providers.outcomes import Failure, Finding, RspCode, Weight
 from backend.providers.traffic import merged, user_key
 from backend.settings import Settings

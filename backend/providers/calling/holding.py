@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
+from backend.providers.calling.transport import Guard
 from backend.providers.calls import Call
-from backend.providers.transport import Guard
 
 T = TypeVar("T")
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from pybreaker import STATE_CLOSED, STATE_HALF_OPEN, STATE_OPEN, CircuitBreaker, CircuitBreakerError
 
 from backend.clock import ManualClock
+from backend.providers.calling.mirror import FIRST_SHARE, MOMENTS, ORPHANED, SPREAD, Mirror, Mirrors
 from backend.providers.calls import Scope
 from backend.providers.circuits import Circuit, CircuitState, Decision, Decisions, Mode
-from backend.providers.mirror import FIRST_SHARE, MOMENTS, ORPHANED, SPREAD, Mirror, Mirrors
 from backend.providers.outcomes import Failure
 from tests.providers.given import BANK, NOW
 
