@@ -2,7 +2,8 @@
 
 In: bytes. Out: what uvicorn's own protocol makes of them; or 431 and the end; or the end alone. Bodies are bounded where they are read
 (`web.py`), WebSockets by `serving.py`. uvicorn's parser takes a header of any size, at a cost that grows with its square, and waits for
-ever for one that does not come, or for a peer to read, even when it has closed the connection. Statuses: RFC 6585 section 5; closing so that an answer is still read: RFC 9112 section 9.6.
+ever for one that does not come, or for a peer to read, even when it has closed the connection.
+Statuses: RFC 6585 section 5; closing so that an answer is still read: RFC 9112 section 9.6.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ HEAD_BYTES = 64 * 1024  # of a request line and its headers
 HEAD_LINES = 100
 HANDSHAKE_LINE_BYTES = MAX_LINE_LENGTH - 4  # of name and value; what stands between and after them is the rest
 HEAD_SECONDS = 10.0  # from the opening, or from the first byte of the next request, until its headers are complete
-UNREAD_SECONDS = 30.0  # in which a peer for whom much waits must take in some of it
+UNREAD_SECONDS = 60.0  # in which a peer for whom much waits must take in some of it; its system may ask for more at long intervals
 LEAST_READ = 16 * 1024  # bytes
 LINGER_SECONDS = 1.0  # what is still on its way is read and dropped for so long: else the peer's system would drop our answer
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from time import process_time
 
 import orjson
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 from websockets.asyncio.client import connect
@@ -20,7 +22,9 @@ from websockets.exceptions import InvalidStatus
 from backend import connections
 from backend.cli.serving import DrainingServer, config_of, listen
 from backend.connections import HEAD_BYTES, HEAD_LINES
+from tests.realtime.given import until
 
+PIECE = b"x" * 256 * 1024
 GET = b"GET / HTTP/1.1\r\nHost: moa\r\n"
 OK, TOO_LARGE = b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
 SHORT = 0.05  # seconds; the real bounds are seconds of real time, too
@@ -38,17 +42,48 @@ async def echo(websocket: WebSocket) -> None:
     await websocket.close()
 
 
+async def endless(_: Request) -> StreamingResponse:
+    async def chunks() -> AsyncIterator[bytes]:
+        while True:
+            yield PIECE
+            await asyncio.sleep(0)
+
+    return StreamingResponse(chunks())
+
+
+async def talkative(websocket: WebSocket) -> None:
+    """Gives up at some time, and says goodbye to somebody who does not hear it."""
+    await websocket.accept()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(0.2):
+            while True:
+                await websocket.send_bytes(PIECE)
+    await websocket.close()
+
+
 @pytest.fixture(scope="module")
-async def port() -> AsyncIterator[int]:
-    app = Starlette(routes=[Route("/", size, methods=["GET", "POST"]), WebSocketRoute("/socket", echo)])
+async def server() -> AsyncIterator[tuple[DrainingServer, int]]:
+    app = Starlette(
+        routes=[
+            Route("/", size, methods=["GET", "POST"]),
+            Route("/endless", endless),
+            WebSocketRoute("/socket", echo),
+            WebSocketRoute("/talkative", talkative),
+        ]
+    )
     listener = listen("127.0.0.1", 0)
     server = DrainingServer(config_of(app, drain_seconds=1), app, 1)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started:
         await asyncio.sleep(0.001)
-    yield listener.getsockname()[1]
+    yield server, listener.getsockname()[1]
     server.should_exit = True
     await serving
+
+
+@pytest.fixture
+def port(server: tuple[DrainingServer, int]) -> int:
+    return server[1]
 
 
 @pytest.fixture
@@ -156,3 +191,33 @@ async def test_sockets_live_on_and_their_headers_are_bounded_too(port: int, monk
         with pytest.raises(InvalidStatus) as refused:
             await connect(url, proxy=None, additional_headers=too_much)
         assert refused.value.response.status_code == 431
+
+
+UPGRADE = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+
+
+@pytest.mark.parametrize("asked", [b"GET /endless HTTP/1.1\r\n", b"GET /talkative HTTP/1.1\r\n" + UPGRADE], ids=["stream", "socket"])
+async def test_who_reads_nothing_of_an_answer_is_left(
+    server: tuple[DrainingServer, int], asked: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "UNREAD_SECONDS", SHORT)
+    serving, port = server
+    before = set(serving.server_state.connections)
+    _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
+    writer.write(asked + b"Host: moa\r\n\r\n")
+    await until(lambda: bool(serving.server_state.connections - before))
+    await until(lambda: not serving.server_state.connections - before)
+    writer.close()
+
+
+async def test_who_reads_slowly_is_served(server: tuple[DrainingServer, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "UNREAD_SECONDS", 4 * SHORT)
+    small = socket.socket()
+    small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)  # a large one asks for more only when much of it was read
+    small.connect(("127.0.0.1", server[1]))
+    reader, writer = await asyncio.open_connection(sock=small, limit=1)
+    writer.write(b"GET /endless HTTP/1.1\r\nHost: moa\r\n\r\n")
+    for _ in range(50):
+        assert await reader.read(16 * 1024)
+        await asyncio.sleep(SHORT / 5)
+    writer.close()
