@@ -146,10 +146,9 @@ class Linking:
             grant = await self._renewed(grant, worn, client)
         elif self.is_about_to_end(grant):
             grant = await self._refreshed(grant, client)
-        if grant.fresh:
-            if not await self._written(user_id, self.kept(user_id, org_code, grant)):
-                await self.disown(user_id, org_code, grant)
-                raise ConsentRequired(org_code, "the link ended")
+        if grant.fresh and not await self._written(user_id, self.kept(user_id, org_code, grant)):
+            await self.disown(user_id, org_code, grant)
+            raise ConsentRequired(org_code, "the link ended")
         return grant
 
     async def _written(self, user_id: str, link: Values) -> bool:

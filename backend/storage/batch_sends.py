@@ -170,9 +170,11 @@ _BEAT = statement(
     """  # noqa: S608  # constants
 )
 _END = statement(f"UPDATE batch_commands SET state = 'ended', ended_at = :now WHERE {_OF_RUN}")  # noqa: S608  # constants
+# Of the week that it was read for, though its Saturday may be over when it is written: in the next one nobody has read it yet.
+_WITHIN = "least(CAST(:now AS timestamptz), CAST({week} + 7 AS timestamp) AT TIME ZONE 'Asia/Seoul' - interval '1 microsecond')"
 # Nothing new: no fact, so no user is locked, and many links are written at once. Who was linked anew meanwhile was not read.
 _RECORD = statement(
-    """
+    f"""
     WITH done AS (
       SELECT done.* FROM jsonb_to_recordset(CAST(:done AS jsonb)) AS done(user_id text, org_code text, week date, consent_tx_id text,
         search_timestamps jsonb, due_on date)
@@ -183,13 +185,13 @@ _RECORD = statement(
         AND batch_refreshes.state <> 'recorded'
       RETURNING done.*),
     moved AS (
-      UPDATE links SET last_refreshed_at = :now, updated_at = :now, search_timestamps = recorded.search_timestamps,
-        due_on = recorded.due_on
+      UPDATE links SET last_refreshed_at = {_WITHIN.format(week="recorded.week")}, updated_at = :now,
+        search_timestamps = recorded.search_timestamps, due_on = recorded.due_on
       FROM recorded
       WHERE links.user_id = recorded.user_id AND links.org_code = recorded.org_code AND links.status = 'active'
         AND links.consent_tx_id = recorded.consent_tx_id)
     SELECT user_id, org_code FROM recorded
-    """
+    """  # noqa: S608  # constants
 )
 _KNOWN = statement(
     """
@@ -214,9 +216,10 @@ _TELL = publishing(
     """recorded AS (
     UPDATE batch_refreshes SET state = 'recorded', error_code = NULL, ended_at = :now FROM numbered
     WHERE user_id = :user_id AND org_code = :org_code AND week = :week)""",
-    """moved AS (
-    UPDATE links SET last_refreshed_at = :now, updated_at = :now, search_timestamps = :search_timestamps, due_on = :due_on FROM numbered
-    WHERE user_id = :user_id AND org_code = :org_code)""",
+    f"""moved AS (
+    UPDATE links SET last_refreshed_at = {_WITHIN.format(week="CAST(:week AS date)")}, updated_at = :now,
+      search_timestamps = :search_timestamps, due_on = :due_on
+    FROM numbered WHERE user_id = :user_id AND org_code = :org_code)""",  # noqa: S608  # constants
     assets.SAVED,
 )
 _FAIL = statement(

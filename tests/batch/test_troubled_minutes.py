@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import asyncio
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from backend.batch.calendar import in_korea
 from backend.batch.refreshing import ScheduledRefreshing
 from backend.batch.sender import Sender
+from backend.batch.terms import midnight
 from backend.errors import EngineUnavailable, Trouble
+from backend.links.rereading import Rereading
+from backend.providers.calling.transport import Transport
+from backend.providers.client import HttpProviderClient
+from backend.providers.contract import TokenPair
 from backend.providers.outcomes import Finding, RspCode, error_of, retry_at
 from backend.providers.sandbox import front
-from backend.providers.transport import Transport
-from backend.storage import batch_steering
+from backend.storage import batch_steering, links
 from tests.batch.stage import TELECOM, Stage
 from tests.batch.test_sending import LATE, carried_out
 
@@ -117,3 +123,65 @@ async def test_a_link_that_its_person_refreshed_grows_no_older_than_it_may(stage
     await carried_out(stage, 1, max_age_days=max_age)
     [link] = await stage.execute("SELECT due_on FROM links")
     assert (link["due_on"] - in_korea(stage.clock.now())).days == due
+
+
+@pytest.mark.parametrize("why", ["no time", "no PostgreSQL"])
+async def test_a_refresh_token_that_was_given_is_kept_whatever_becomes_of_the_reading(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    """An institution of the second version may give another one, and drop the old: not written down, the link were lost for ever."""
+    await stage.linked(1)
+    await stage.execute("UPDATE links SET access_expires_at = $1", stage.clock.now())
+    refresh_token, renew = HttpProviderClient.refresh_token, links.renew
+
+    async def another(client: Any, token: TokenPair, now: datetime) -> TokenPair:
+        return replace(await refresh_token(client, token, now), refresh_token="another")
+
+    async def late(*given: Any) -> bool:
+        await asyncio.sleep(0.6)
+        return await renew(*given)
+
+    gone = iter([True, True])
+
+    async def first_away(*given: Any) -> bool:
+        if next(gone, False):
+            raise EngineUnavailable("PostgreSQL")
+        return await renew(*given)
+
+    monkeypatch.setattr(HttpProviderClient, "refresh_token", another)
+    monkeypatch.setattr(links, "renew", late if why == "no time" else first_away)
+    await carried_out(stage, 1, finish=timedelta(seconds=0.3 if why == "no time" else 60))
+    assert await stage.states() == {("failed", 1, "provider_timeout") if why == "no time" else ("recorded", 1, None): 1}
+    [row] = await stage.execute("SELECT * FROM links")
+    held = stage.hands.linking.held_in(row)
+    assert held is not None
+    assert held.grant.tokens.refresh_token == "another"
+
+
+@pytest.mark.parametrize("news", [True, False])
+async def test_what_is_recorded_after_its_week_has_ended_is_read_in_the_next_one_too(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, news: bool
+) -> None:
+    """It leaves shortly before the Saturday ends, and PostgreSQL is away for a moment: no person has refreshed it on that Sunday."""
+    await stage.linked(1)
+    if not news:
+        await carried_out(stage, 1)
+        await stage.execute("DELETE FROM batch_refreshes")
+        await stage.execute("UPDATE links SET due_on = DEFAULT, last_refreshed_at = NULL")
+    saturday = midnight(in_korea(stage.clock.now()) + timedelta(days=4)) - timedelta(minutes=2)
+    stage.clock.move(saturday - stage.clock.now())
+    read = Rereading.read
+
+    async def for_long(*given: Any) -> Any:
+        reading = await read(*given)
+        stage.clock.move(timedelta(minutes=3))
+        return reading
+
+    monkeypatch.setattr(Rereading, "read", for_long)
+    await carried_out(stage, 1, into=30)
+    monkeypatch.undo()
+    assert await stage.states() == {("recorded", 1, None): 1}
+    assert await stage.due() == 1, "of the week that has begun"
+    stage.clock.move(timedelta(days=2))
+    await carried_out(stage, 1)
+    assert await stage.states() == {("recorded", 1, None): 2}
