@@ -26,6 +26,7 @@ from backend.edge import Edge, InTime, on_http_exception, on_refused
 from backend.errors import Refused
 from backend.events import to_json
 from backend.exposing import endpoint as metrics_endpoint
+from backend.lateness import lateness_shown
 from backend.links.endpoints import LinkEndpoints
 from backend.logs import configure_logs
 from backend.realtime.endpoints import RealtimeDeps
@@ -47,7 +48,7 @@ def create_app(settings: Settings, *, mint: Mint | None = None) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with api.hub, alongside(api.following.run()):
+        async with api.hub, alongside(api.following.run()), lateness_shown(api.foundation.metrics, api.foundation.clock):
             await api.foundation.warm()
             try:
                 yield

@@ -32,13 +32,13 @@ from backend.logs import configure_logs
 from backend.providers.circuits import Circuit
 from backend.realtime.feed import OPERATORS
 from backend.registration.sweeping import IdempotencySweep, OpenWorkSweep, OutboxSweep
-from backend.reporters import Reporters, reporters
+from backend.reporters import Reporters, operators_poster, reporters
 from backend.reporting.recording import Recording
 from backend.services import Foundation, circuit_options, found, on_signals, reach_of
 from backend.settings import Settings
 from backend.storage import traffic
 from backend.storage.pruning import Pruning
-from backend.watching import shown_as_leader, watch_fleet
+from backend.watching import shown_as_leader, watch_deliveries, watch_fleet
 from backend.webhooks.sending import DeliverySweep
 
 LEADER_LEASE = 5.0  # seconds
@@ -57,7 +57,7 @@ async def run_coordinator(settings: Settings, listener: socket.socket | None = N
     on_signals(leading.cancel)
     try:
         with suppress(asyncio.CancelledError):  # the signal's; a fault of ours ends the process with a word
-            async with serving_metrics(foundation.metrics, listener):
+            async with serving_metrics(foundation.metrics, listener, foundation.clock):
                 await leading
     finally:
         await lead.close()
@@ -76,6 +76,8 @@ class _Lead:
         self._sweeps = _sweeps(foundation, self._store, self._told, self._fleets)
         foundation.watched("coordinator")
         watch_fleet(foundation.metrics, valkey=valkey, relay=foundation.relay, directory=directory, clock=foundation.clock)
+        messages = self._told.messenger.oldest
+        watch_deliveries(foundation.metrics, database=foundation.database, messages=messages, clock=foundation.clock)
         figures = batch_figures(settings, database=foundation.database, directory=directory, clock=self._fleets)
         foundation.metrics.watch_slow(figures)
 
@@ -121,7 +123,7 @@ def _reporters(foundation: Foundation, store: ValkeyStore) -> Reporters:
         valkey=foundation.valkey,
         directory=foundation.directory,
         clock=foundation.clock,
-        reach=reach_of(foundation.settings),
+        poster=operators_poster(reach_of(foundation.settings), foundation.metrics),
         standings=store.standings,
         figures=ValkeyFigures(foundation.valkey).read,
     )

@@ -32,6 +32,7 @@ from uvicorn.server import ServerState
 
 from backend.clock import Clock
 from backend.connections import Connection
+from backend.lateness import lateness_shown
 from backend.metrics import Distribution, Kind, Metric, Metrics, Sample
 from backend.settings import TARGETS_FILE
 
@@ -117,7 +118,7 @@ def endpoint(metrics: Metrics) -> Route:
 
 
 @asynccontextmanager
-async def serving_metrics(metrics: Metrics, listener: socket.socket | None) -> AsyncIterator[None]:
+async def serving_metrics(metrics: Metrics, listener: socket.socket | None, clock: Clock) -> AsyncIterator[None]:
     """Serves `/metrics` and `/healthz` on an open listening socket while the block runs; None: nowhere.
 
     uvicorn's protocol without its server: that would take the process's signals, and wake it ten times a second.
@@ -136,7 +137,8 @@ async def serving_metrics(metrics: Metrics, listener: socket.socket | None) -> A
     loop = asyncio.get_running_loop()
     server = await loop.create_server(partial(Connection, config=config, server_state=state, app_state={}), sock=listener)
     try:
-        yield
+        async with lateness_shown(metrics, clock):
+            yield
     finally:
         server.close()
         for connection in list(state.connections):

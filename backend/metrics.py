@@ -21,6 +21,7 @@ SOURCE_SECONDS = 3.0  # for a source that needs an engine; Prometheus waits for 
 # Upper ends of a histogram's steps, in seconds.
 ANSWERS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 JOURNEYS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
+LAGS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 CALLS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)  # the steps of `providers.traffic.BOUNDS_MS`
 
 log = structlog.get_logger()
@@ -165,6 +166,15 @@ class Metric(Enum):
     OUTBOX = ("moa_outbox_events", Kind.GAUGE, (), "Events that wait to be appended; at most 10,000 are counted.")
     OUTBOX_OLDEST = ("moa_outbox_oldest_seconds", Kind.GAUGE, (), "Age of the oldest of them.")
 
+    # Webhooks; `to`: app (the adopter's own backend) or operators. The oldest are told by every coordinator
+    WEBHOOK_ATTEMPTS = (
+        "moa_webhook_attempts_total",
+        Kind.COUNTER,
+        ("to", "outcome"),
+        "Calls to receivers: delivered, refused (an answer that is no 2xx), or why there was no answer.",
+    )
+    WEBHOOK_OLDEST = ("moa_webhook_oldest_seconds", Kind.GAUGE, ("to",), "Age of the oldest delivery that waits; 0: none does.")
+
     # The weekly batch, in links of the current week, told by every coordinator: what `GET /ops/batch` shows
     BATCH_PLANNED = ("moa_batch_planned_links", Kind.GAUGE, ("org_code",), "Links that today's plan wants read.")
     BATCH_SENT = ("moa_batch_sent_links", Kind.GAUGE, ("org_code",), "Links of this week whose reading has ended, however it did.")
@@ -193,6 +203,13 @@ class Metric(Enum):
 
     # The process; `process` is its name in the data folder
     PROCESS_UP = ("moa_process_up", Kind.GAUGE, ("process",), "1 if this process told its metrics. Only on the page of all processes.")
+    LOOP_LAG = (
+        "moa_loop_lag_seconds",
+        Kind.HISTOGRAM,
+        (),
+        "By how much a timer of a second woke too late: so long everything in this process stood still.",
+        LAGS,
+    )
     INFO = ("moa_info", Kind.GAUGE, ("role", "version"), "Always 1.")
     SOURCES_FAILED = ("moa_metrics_sources_failed", Kind.GAUGE, (), "Sources of this page that gave nothing, or not in time.")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 from redis.asyncio import Redis
@@ -17,7 +18,7 @@ from backend.clock import Clock
 from backend.identity import TokenVerifier
 from backend.jobs.measuring import queues
 from backend.jobs.sweeper import Sweep
-from backend.metrics import Metric
+from backend.metrics import Metric, Metrics
 from backend.providers.certificates import ends
 from backend.providers.circuits import Circuit
 from backend.providers.directory import Directory
@@ -77,6 +78,12 @@ class Reporters:
         await self.poster.aclose()
 
 
+def operators_poster(reach: Reach, metrics: Metrics) -> Poster:
+    """What calls operators' channels."""
+    count = partial(metrics.count, Metric.WEBHOOK_ATTEMPTS, "operators")
+    return Poster(reach=reach, deadline=DEADLINE, connections=CONNECTIONS, count=count)
+
+
 def reporters(
     settings: Settings,
     *,
@@ -84,19 +91,18 @@ def reporters(
     valkey: Redis,
     directory: Callable[[], Directory],
     clock: Clock,
-    reach: Reach,
+    poster: Poster,
     standings: Callable[[], Awaitable[Sequence[Stands]]],
     figures: Callable[[], Awaitable[Mapping[Circuit, Holds]]],
 ) -> Reporters:
     """Builds it. A channel that cannot be called is said and left out: what decides circuits does not end over a chat."""
-    channels, faults = channels_of(settings.notice_webhooks.get_secret_value() if settings.notice_webhooks else "", reach)
+    channels, faults = channels_of(settings.notice_webhooks.get_secret_value() if settings.notice_webhooks else "", poster.reach)
     for fault in faults:
         log.error("notices.channel_left_out", why=fault)
     comparing = comparing_of(settings, database=database, directory=directory)
     language = Language(settings.notice_language)
     names = [channel.id for channel in channels]
     alerts = Alerts(database=database, clock=clock)
-    poster = Poster(reach=reach, deadline=DEADLINE, connections=CONNECTIONS)
     telling = AlertMessages(
         database=database, channels=names, names=comparing.names, interval=timedelta(seconds=settings.alert_seconds), language=language
     )

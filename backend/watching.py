@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from datetime import datetime
 from functools import partial
 from importlib.metadata import version
 
@@ -18,6 +19,7 @@ from backend.jobs.measuring import connections, queues
 from backend.metrics import Metric, Metrics, Sample, Samples
 from backend.providers.certificates import certificate_ends
 from backend.providers.directory import Directory
+from backend.storage import webhooks
 from backend.storage.database import Database
 from backend.storage.outbox import Relay
 
@@ -45,6 +47,19 @@ def watch_fleet(metrics: Metrics, *, valkey: Redis, relay: Relay, directory: Cal
     metrics.watch_slow(lambda: relay.waiting(clock.now()))
     metrics.watch_slow(ValkeyFigures(valkey).measured)
     metrics.watch(partial(certificate_ends, directory))
+
+
+def watch_deliveries(metrics: Metrics, *, database: Database, messages: Callable[[], Awaitable[datetime | None]], clock: Clock) -> None:
+    """What waits for receivers, told by the coordinators. `messages`: when the oldest for operators was written."""
+
+    async def oldest() -> Samples:
+        async with database.reading() as connection:
+            events = await webhooks.oldest(connection)
+        now = clock.now()
+        found = {"app": events, "operators": await messages()}
+        return [Sample(Metric.WEBHOOK_OLDEST, (to,), max((now - at).total_seconds(), 0.0) if at else 0) for to, at in found.items()]
+
+    metrics.watch_slow(oldest)
 
 
 @asynccontextmanager

@@ -74,7 +74,7 @@ async def run_worker(settings: Settings, queue: str, listener: socket.socket | N
                 node.running(probes),
                 _sending(foundation) as sender,
                 sweeping([OutboxSweep(relay=foundation.relay), sender], foundation),
-                serving_metrics(foundation.metrics, listener),
+                serving_metrics(foundation.metrics, listener, foundation.clock),
             ):
                 await worker.run()
                 if batch is not None:
@@ -173,7 +173,8 @@ def _running(worker: LeasedWorker, queue: QueueName) -> Samples:
 async def _sending(foundation: Foundation) -> AsyncIterator[Sender]:
     """Delivers to webhooks while the block runs; its sweep must run, too."""
     settings, clock, database = foundation.settings, foundation.clock, foundation.database
-    post = Poster(reach=reach_of(settings), deadline=settings.webhook_deadline, connections=MOST_WEBHOOKS * AT_ONCE)
+    count = partial(foundation.metrics.count, Metric.WEBHOOK_ATTEMPTS, "app")
+    post = Poster(reach=reach_of(settings), deadline=settings.webhook_deadline, connections=MOST_WEBHOOKS * AT_ONCE, count=count)
     sender = Sender(
         keeping=Keeping(database=database, vault=vault_of(settings, clock), clock=clock),
         database=database,

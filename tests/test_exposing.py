@@ -67,7 +67,7 @@ async def test_a_process_without_an_api_is_reached_and_lets_go_of_its_port() -> 
     metrics, listener = Metrics(), listen("127.0.0.1", 0)
     metrics.set(Metric.LEADER, to=1)
     address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    async with serving_metrics(metrics, listener), httpx.AsyncClient(base_url=address) as client:
+    async with serving_metrics(metrics, listener, SystemClock()), httpx.AsyncClient(base_url=address) as client:
         answer = await client.get("/metrics")
         assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
         assert figures(answer.content)["moa_leader"] == {told(): 1}
@@ -123,6 +123,7 @@ async def test_one_page_of_a_running_system_has_all_of_its_processes(running: Ru
     assert sum(shown["moa_leader"].values()) == 1
     assert {dict(labels)["queue"] for labels in shown["moa_queue_jobs"]} == {"interactive", "batch"}
     assert shown["moa_outbox_oldest_seconds"]
+    assert {dict(labels)["to"] for labels in shown["moa_webhook_oldest_seconds"]} == {"app", "operators"}
     assert alone["moa_http_requests_total"][told(method="GET", route="/metrics/all", status="200")] >= 1
     known = {metric.full_name for metric in Metric}
     names = {name for name in shown if name.startswith("moa_")}

@@ -31,6 +31,7 @@ LABELS = {
     "state",
     "status",
     "sweep",
+    "to",
     "transport",
     "version",
 }

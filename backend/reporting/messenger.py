@@ -13,7 +13,7 @@ import asyncio
 import hashlib
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -119,6 +119,11 @@ class Messenger:
         for claim in claims:
             self._under_way.begin(self._deliver(claim))
         return len(claims)
+
+    async def oldest(self) -> datetime | None:
+        """When the oldest message was written that waits to be sent; None: none does. Raises `EngineUnavailable`."""
+        async with self._database.reading() as connection:
+            return await notices.oldest(connection, list(self._channels))
 
     async def idle(self) -> None:
         """When every call that is under way has ended."""

@@ -45,6 +45,7 @@ _CLAIM = statement(
     RETURNING notices.topic, notices.channel, notices.id, notices.body, notices.attempts, notices.claims, notices.created_at
     """
 )
+_OLDEST = statement("SELECT min(created_at) FROM notices WHERE state = 'pending' AND channel = ANY(CAST(:channels AS text[]))")
 _SENT = statement("UPDATE notices SET state = 'sent', ended_at = :now WHERE topic = :topic AND channel = :channel AND state = 'pending'")
 _AGAIN = statement(
     """
@@ -96,6 +97,12 @@ async def claim(connection: Connection, channels: Sequence[str], *, now: datetim
 async def sent(connection: Connection, taken: Claim, now: datetime) -> None:
     """The receiver has it, whoever claims it meanwhile."""
     await _SENT.run(connection, {"topic": taken.topic, "channel": taken.channel, "now": now})
+
+
+async def oldest(connection: Connection, channels: Sequence[str]) -> datetime | None:
+    """When the oldest message was written that waits for one of these; None: none does."""
+    moment: datetime | None = await _OLDEST.value(connection, {"channels": list(channels)})
+    return moment
 
 
 async def again(connection: Connection, taken: Claim, due_at: datetime) -> bool:

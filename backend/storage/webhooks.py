@@ -103,6 +103,7 @@ _ILL = statement(
     """
 )
 
+_OLDEST = statement("SELECT min(created_at) FROM webhook_deliveries WHERE state = 'pending'")
 _GIVE_UP = statement(
     """
     UPDATE webhook_deliveries SET state = 'failed' WHERE (user_id, webhook_id, "offset") IN (
@@ -215,6 +216,12 @@ async def delivered(connection: Connection, taken: Claim, now: datetime) -> bool
     ours = await _changed(connection, _DELIVERED, taken.key())
     await _WELL.run(connection, {"id": taken.webhook_id, "now": now, "a_second_ago": now - timedelta(seconds=1)})
     return ours
+
+
+async def oldest(connection: Connection) -> datetime | None:
+    """When the oldest delivery was written that waits; None: none does."""
+    moment: datetime | None = await _OLDEST.value(connection, {})
+    return moment
 
 
 async def failed(connection: Connection, taken: Claim, reason: str, *, due_at: datetime, over: bool, now: datetime) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
@@ -21,7 +21,7 @@ from aiohttp.connector import AddrInfoType
 from httpx_aiohttp import AiohttpTransport
 
 from backend.webhooks.addresses import Reach, fault_of, may_connect
-from backend.webhooks.retrying import NoAnswer
+from backend.webhooks.retrying import NoAnswer, outcome_of
 
 USER_AGENT = "moa-webhooks"
 RESOLVER_THREADS = 4
@@ -31,8 +31,10 @@ KEEPALIVE_SECONDS = 15.0
 class Poster:
     """Connects at the first call; close it with `aclose()`. `connections`: at most so many at once, over all receivers."""
 
-    def __init__(self, *, reach: Reach, deadline: float, connections: int) -> None:
-        self._reach = reach
+    def __init__(self, *, reach: Reach, deadline: float, connections: int, count: Callable[[str], None] = lambda _: None) -> None:
+        """`count`: hears the outcome of each call."""
+        self._count = count
+        self.reach = reach
         self._deadline = deadline
         self._names = _Names()
         tls = httpx.create_ssl_context(trust_env=False)
@@ -54,7 +56,12 @@ class Poster:
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> int | NoAnswer:
         """The status of the answer."""
-        if fault_of(url, self._reach) is not None:
+        answer = await self._answer(url, headers, body)
+        self._count(outcome_of(answer))
+        return answer
+
+    async def _answer(self, url: str, headers: Mapping[str, str], body: bytes) -> int | NoAnswer:
+        if fault_of(url, self.reach) is not None:
             return NoAnswer.ADDRESS
         try:
             async with asyncio.timeout(self._deadline):
@@ -74,7 +81,7 @@ class Poster:
     def _socket(self, to: AddrInfoType) -> socket.socket:
         """Every connection passes here with the address that it goes to, whatever its name was."""
         family, kind, protocol, _, address = to
-        if not may_connect(str(address[0]), self._reach):
+        if not may_connect(str(address[0]), self.reach):
             raise _NotAllowed
         return socket.socket(family, kind, protocol)
 

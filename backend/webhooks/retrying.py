@@ -31,6 +31,13 @@ def is_delivered(answer: int | NoAnswer) -> bool:
     return not isinstance(answer, NoAnswer) and 200 <= answer < 300
 
 
+def outcome_of(answer: int | NoAnswer) -> str:
+    """As metrics name it: delivered, refused, or why there was no answer."""
+    if isinstance(answer, NoAnswer):
+        return answer.value
+    return "delivered" if is_delivered(answer) else "refused"
+
+
 def next_try(attempts: int, now: datetime, draw: float) -> datetime:
     """When to try again after `attempts` failures, this one included; `draw` lies in [0, 1)."""
     pause = min(FIRST_PAUSE * (1 << min(attempts - 1, 20)), LONGEST_PAUSE)

@@ -285,6 +285,20 @@ async def test_a_process_that_is_killed_before_the_post_leaves_one_message(datab
     assert (receiver.attempts, len(receiver.shown)) == (1, 1)
 
 
+async def test_a_message_that_waits_is_seen_and_one_to_a_channel_that_is_no_more_is_not(database: Database, clock: ManualClock) -> None:
+    clock.move(3 * MINUTE)
+    receiver = Receiver()
+    receiver.answers, receiver.takes = (lambda: 500), (lambda: False)
+    process, other = Process(database, receiver, clock), Process(database, receiver, clock, urls="https://other.example/hook")
+    assert await process.messenger.oldest() is None
+    began = clock.now()
+    await process.lives(1)
+    assert (await process.messenger.oldest(), await other.messenger.oldest()) == (began, None)
+    receiver.answers = lambda: 200
+    await process.lives(6)
+    assert await process.messenger.oldest() is None
+
+
 async def test_what_nobody_takes_for_a_day_is_given_up(database: Database, clock: ManualClock) -> None:
     receiver = Receiver()
     receiver.answers, receiver.takes = (lambda: 500), (lambda: False)

@@ -77,6 +77,18 @@ async def test_the_status_is_the_answer_and_no_redirect_is_followed(poster: Post
     assert len(requests) == 1
 
 
+async def test_the_end_of_each_call_is_counted() -> None:
+    counted: list[str] = []
+    poster = Poster(reach=Reach.LOOPBACK, deadline=0.5, connections=10, count=counted.append)
+    for status in (204, 302, 410, 503):
+        async with receiver(b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % status) as url:
+            await poster.post(url, {}, b"{}")
+    await poster.post("http://127.0.0.1:1/", {}, b"{}")
+    await poster.post("http://10.0.0.1/", {}, b"{}")
+    await poster.aclose()
+    assert counted == ["delivered", "refused", "refused", "refused", "cannot_connect", "address_not_allowed"]
+
+
 async def test_an_endless_body_is_not_read(poster: Poster) -> None:
     sent = 0
 

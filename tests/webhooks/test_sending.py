@@ -12,10 +12,12 @@ from structlog.testing import capture_logs
 from backend.errors import EngineUnavailable
 from backend.events import EventType
 from backend.logs import hidden
+from backend.metrics import Metric, Metrics
 from backend.storage import webhooks
 from backend.storage.sealed import WEBHOOK_SECRET
 from backend.storage.vault import Vault
 from backend.storage.webhooks import ILL_AFTER, OVERTAKEN_AFTER
+from backend.watching import watch_deliveries
 from backend.webhooks.endpoints import view
 from backend.webhooks.keeping import TEST_EVENT
 from backend.webhooks.retrying import NoAnswer
@@ -390,3 +392,24 @@ async def test_an_engine_that_is_away_ends_no_lane(world: World) -> None:
     await until(lambda: len(world.receiver.received) == 1)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_operators_see_for_how_long_the_oldest_waits(world: World) -> None:
+    async def none() -> None:
+        return None
+
+    async def shown() -> dict[tuple[str, ...], object]:
+        return {sample.labels: sample.value for sample in await metrics.samples() if sample.metric is Metric.WEBHOOK_OLDEST}
+
+    metrics = Metrics()
+    watch_deliveries(metrics, database=world.database, messages=none, clock=world.clock)
+    webhook = await world.webhook()
+    assert await shown() == {("app",): 0, ("operators",): 0}
+    await world.commit(COMPLETED)
+    world.receiver.answers = lambda _: 500
+    await world.send(webhook)
+    world.clock.move(timedelta(seconds=90))
+    assert await shown() == {("app",): 90, ("operators",): 0}
+    world.receiver.answers = lambda _: 200
+    await world.send(webhook)
+    assert await shown() == {("app",): 0, ("operators",): 0}
