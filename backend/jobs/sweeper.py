@@ -34,6 +34,17 @@ class Sweep(Protocol):
         ...
 
 
+class Round:
+    """Where a sweep goes on that sees so many rows at a time: what it saw may wait in somebody's hands for long, as the oldest."""
+
+    def __init__(self) -> None:
+        self.skip = 0  # rows
+
+    def saw(self, found: int, *, most: int) -> None:
+        """So many rows of `most`; fewer, and the next look begins with the oldest again."""
+        self.skip = self.skip + found if found >= most else 0
+
+
 class Sweeper:
     """Runs each sweep `every` seconds, give or take a tenth, for as long as `run()` is not cancelled."""
 

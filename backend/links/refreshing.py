@@ -18,6 +18,7 @@ from backend.clock import Clock
 from backend.errors import ProviderError, ProviderRefused, ProviderResting, ProviderTimeout, Trouble
 from backend.events import LinkFact, RefreshCompleted, RefreshItem, RefreshStatus
 from backend.jobs.queue import JobQueue, Postponed
+from backend.jobs.sweeper import Round
 from backend.links.refreshes import items_of, refresh_item
 from backend.links.rereading import Reading, Rereading, refreshed, unknown_of
 from backend.providers.contract import ApiType, Provider
@@ -178,10 +179,13 @@ class OpenRefreshSweep:
     def __init__(self, *, database: Database, queue: JobQueue) -> None:
         self._database = database
         self._queue = queue
+        self._round = Round()
 
     async def sweep(self, now: datetime) -> int:
         """How many jobs were missing."""
         async with self._database.reading() as connection:
-            found = await refreshes.left(connection, idle_since=now - IDLE, limit=MOST)
+            found = await refreshes.left(connection, idle_since=now - IDLE, limit=MOST, skip=self._round.skip)
         jobs = [refresh_job(left.user_id, left.refresh_id, left.org_code, request_id=left.request_id) for left in found]
-        return await self._queue.enqueue(jobs) if jobs else 0
+        missing = await self._queue.enqueue(jobs) if jobs else 0
+        self._round.saw(len(found), most=MOST)
+        return missing

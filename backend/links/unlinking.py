@@ -16,6 +16,7 @@ from backend.clock import KST, Clock, iso
 from backend.errors import ITEM_ERRORS, ConsentRequired, Problem, ProviderError, ProviderRefused, Refused, Trouble
 from backend.events import Industry, LinkExpired, LinkExpiring, LinkFact, LinkRevoked
 from backend.jobs.queue import JobQueue, Postponed
+from backend.jobs.sweeper import Round
 from backend.providers.directory import Directory
 from backend.providers.outcomes import OAuthError, RspCode
 from backend.registration.accepting import After
@@ -208,12 +209,15 @@ class RevocationSweep:
     def __init__(self, *, database: Database, queue: JobQueue) -> None:
         self._database = database
         self._queue = queue
+        self._round = Round()
 
     async def sweep(self, now: datetime) -> int:
         """How many jobs were missing."""
         async with self._database.reading() as connection:
-            found = await revocations.left(connection, before=now - IDLE, limit=MOST)
-        return await self._queue.enqueue([revoke_job(owed.user_id, owed.org_code) for owed in found]) if found else 0
+            found = await revocations.left(connection, before=now - IDLE, limit=MOST, skip=self._round.skip)
+        missing = await self._queue.enqueue([revoke_job(owed.user_id, owed.org_code) for owed in found]) if found else 0
+        self._round.saw(len(found), most=MOST)
+        return missing
 
 
 class NoticeSweep:

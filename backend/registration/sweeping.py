@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from backend.jobs.queue import Job, JobQueue
+from backend.jobs.sweeper import Round
 from backend.registration.jobs import collect_job, sign_job
 from backend.storage import idempotency, registrations
 from backend.storage.database import Database
@@ -16,7 +17,7 @@ from backend.storage.outbox import Relay
 from backend.storage.registrations import OpenWork
 
 IDLE = timedelta(seconds=2)  # younger work is in somebody's hands
-MOST = 1000  # per sweep; the oldest first
+MOST = 1000  # of each kind per sweep; the oldest first, then those behind them
 
 
 class OpenWorkSweep:
@@ -27,12 +28,19 @@ class OpenWorkSweep:
     def __init__(self, *, database: Database, queue: JobQueue) -> None:
         self._database = database
         self._queue = queue
+        self._unsigned, self._uncollected = Round(), Round()
 
     async def sweep(self, now: datetime) -> int:
         """How many jobs were missing."""
+        idle_since, signing, collecting = now - IDLE, self._unsigned, self._uncollected
         async with self._database.reading() as connection:
-            found = await registrations.open_work(connection, idle_since=now - IDLE, now=now, limit=MOST)
-        return await self._queue.enqueue([_job(work) for work in found]) if found else 0
+            unsigned = await registrations.unsigned(connection, idle_since=idle_since, limit=MOST, skip=signing.skip)
+            uncollected = await registrations.uncollected(connection, idle_since=idle_since, now=now, limit=MOST, skip=collecting.skip)
+        found = [_job(work) for work in (*unsigned, *uncollected)]
+        missing = await self._queue.enqueue(found) if found else 0
+        signing.saw(len(unsigned), most=MOST)
+        collecting.saw(len(uncollected), most=MOST)
+        return missing
 
 
 def _job(work: OpenWork) -> Job:

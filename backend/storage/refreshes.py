@@ -39,7 +39,8 @@ _LEFT = statement(
     """
     SELECT i.user_id, i.refresh_id, i.org_code, r.request_id
     FROM refresh_items i JOIN refreshes r ON r.user_id = i.user_id AND r.id = i.refresh_id
-    WHERE i.status = 'refreshing' AND i.updated_at < :idle_since ORDER BY i.updated_at LIMIT :limit
+    WHERE i.status = 'refreshing' AND i.updated_at < :idle_since ORDER BY i.updated_at, i.user_id, i.refresh_id, i.position
+    LIMIT :limit OFFSET :skip
     """
 )
 # Steps of a statement.
@@ -114,6 +115,6 @@ async def end(connection: Connection, ending: Ending, now: datetime) -> list[Ent
     return await published(_TELL_ASSETS, connection, ending.user_id, ending.events, now, values)
 
 
-async def left(connection: Connection, *, idle_since: datetime, limit: int) -> list[Left]:
-    """Providers on which nothing was written since `idle_since`."""
-    return [Left(**row) for row in await _LEFT.rows(connection, {"idle_since": idle_since, "limit": limit})]
+async def left(connection: Connection, *, idle_since: datetime, limit: int, skip: int = 0) -> list[Left]:
+    """Providers on which nothing was written since `idle_since`, the oldest first, but for the first `skip`."""
+    return [Left(**row) for row in await _LEFT.rows(connection, {"idle_since": idle_since, "limit": limit, "skip": skip})]

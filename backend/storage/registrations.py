@@ -77,7 +77,7 @@ def state(columns: Iterable[str]) -> str:
 _UNSIGNED = statement(
     """
     SELECT user_id, id AS registration_id, run, request_id FROM registrations
-    WHERE status = 'signing' AND updated_at < :idle_since ORDER BY updated_at LIMIT :limit
+    WHERE status = 'signing' AND updated_at < :idle_since ORDER BY updated_at, user_id, id LIMIT :limit OFFSET :skip
     """
 )
 _UNCOLLECTED = statement(
@@ -87,7 +87,7 @@ _UNCOLLECTED = statement(
     WHERE i.status IN ('waiting', 'connecting', 'collecting', 'deferred') AND i.updated_at < :idle_since
       AND (i.run < r.run OR r.status NOT IN ('signing', 'denied', 'expired', 'failed'))
       AND (i.status <> 'deferred' OR coalesce(i.retry_at, :now) <= :now)
-    ORDER BY i.updated_at LIMIT :limit
+    ORDER BY i.updated_at, i.user_id, i.registration_id, i.position LIMIT :limit OFFSET :skip
     """
 )
 
@@ -160,11 +160,16 @@ async def longest_deferred(connection: Connection, org_code: str) -> OpenWork | 
     return None if row is None else OpenWork(**row)
 
 
-async def open_work(connection: Connection, *, idle_since: datetime, now: datetime, limit: int) -> list[OpenWork]:
-    """Signatures and providers on which nothing was written since `idle_since`, and deferred providers whose time has come."""
-    unsigned = await _UNSIGNED.rows(connection, {"idle_since": idle_since, "limit": limit})
-    uncollected = await _UNCOLLECTED.rows(connection, {"idle_since": idle_since, "now": now, "limit": limit})
-    return [OpenWork(**row, org_code=None) for row in unsigned] + [OpenWork(**row) for row in uncollected]
+async def unsigned(connection: Connection, *, idle_since: datetime, limit: int, skip: int = 0) -> list[OpenWork]:
+    """Signatures on which nothing was written since `idle_since`, the oldest first, but for the first `skip`."""
+    rows = await _UNSIGNED.rows(connection, {"idle_since": idle_since, "limit": limit, "skip": skip})
+    return [OpenWork(**row, org_code=None) for row in rows]
+
+
+async def uncollected(connection: Connection, *, idle_since: datetime, now: datetime, limit: int, skip: int = 0) -> list[OpenWork]:
+    """The same of providers, and of deferred ones whose time has come."""
+    rows = await _UNCOLLECTED.rows(connection, {"idle_since": idle_since, "now": now, "limit": limit, "skip": skip})
+    return [OpenWork(**row) for row in rows]
 
 
 async def unfinished(connection: Connection, user_id: str, org_code: str) -> list[tuple[str, int]]:

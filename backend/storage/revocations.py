@@ -16,7 +16,12 @@ _OWE = statement(
     """
 )
 _DONE = statement("DELETE FROM revocations WHERE user_id = :user_id AND org_code = :org_code AND created_at = :created_at")
-_LEFT = statement("SELECT user_id, org_code FROM revocations WHERE created_at < :before ORDER BY created_at LIMIT :limit")
+_LEFT = statement(
+    """
+    SELECT user_id, org_code FROM revocations WHERE created_at < :before
+    ORDER BY created_at, user_id, org_code LIMIT :limit OFFSET :skip
+    """
+)
 
 
 class Owed(Struct, frozen=True):
@@ -41,6 +46,6 @@ async def done(connection: Connection, user_id: str, org_code: str, created_at: 
     await _DONE.run(connection, {"user_id": user_id, "org_code": org_code, "created_at": created_at})
 
 
-async def left(connection: Connection, *, before: datetime, limit: int) -> list[Owed]:
-    """What was owed before then, oldest first."""
-    return [Owed(**row) for row in await _LEFT.rows(connection, {"before": before, "limit": limit})]
+async def left(connection: Connection, *, before: datetime, limit: int, skip: int = 0) -> list[Owed]:
+    """What was owed before then, oldest first, but for the first `skip`."""
+    return [Owed(**row) for row in await _LEFT.rows(connection, {"before": before, "limit": limit, "skip": skip})]

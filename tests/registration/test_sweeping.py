@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from backend.clock import ManualClock
 from backend.jobs.queue import MemoryQueue
+from backend.registration import sweeping
 from backend.registration.sweeping import IdempotencySweep, OpenWorkSweep
 from backend.storage import tables
 from backend.storage.database import Database
@@ -80,3 +81,17 @@ async def _queue(house: House) -> int:
     async with Redis.from_url(str(house.settings.valkey_url.get_secret_value())) as redis:  # type: ignore[union-attr]
         keys = [key for key in await redis.keys("arq:*") if b":workers:" not in key]
         return int(await redis.delete(*keys))
+
+
+async def test_lost_work_is_found_behind_any_number_of_people_who_have_not_signed_yet(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their jobs wait, and nothing is written on their registrations meanwhile, so they stay the oldest."""
+    monkeypatch.setattr(sweeping, "MOST", 2)
+    for number in range(5):
+        await begun(database, f"reg_{number}", "signing", {"org_code": A, "status": "waiting"})
+        await begun(database, f"reg_{number + 5}", "collecting", {"org_code": A, "status": "waiting"})
+    queue = MemoryQueue(clock=ManualClock(NOON))
+    sweep = OpenWorkSweep(database=database, queue=queue)
+    found = [await sweep.sweep(NOON + timedelta(seconds=seconds)) for seconds in range(3, 9)]
+    assert sum(found) == 10

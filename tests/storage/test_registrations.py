@@ -43,7 +43,8 @@ async def add(database: Database, *all_of_them: Registration) -> None:
 
 async def open_work(database: Database, *, idle_since: datetime = IDLE, now: datetime = IDLE, limit: int = 100) -> list[OpenWork]:
     async with database.reading() as connection:
-        return await registrations.open_work(connection, idle_since=idle_since, now=now, limit=limit)
+        unsigned = await registrations.unsigned(connection, idle_since=idle_since, limit=limit)
+        return unsigned + await registrations.uncollected(connection, idle_since=idle_since, now=now, limit=limit)
 
 
 async def test_a_registration_comes_back_as_it_was_written(database: Database) -> None:
