@@ -204,11 +204,6 @@ class ProviderError(MoaError):
         self.reason = reason
         self.retry_at = retry_at  # when the provider said it may be called again; None: it did not say
 
-    @property
-    def item_error(self) -> ItemError:
-        """The words for the person."""
-        return ITEM_ERRORS[self.TROUBLE]
-
 
 class ProviderUnavailable(ProviderError):
     TROUBLE = Trouble.UNAVAILABLE

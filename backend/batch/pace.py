@@ -166,9 +166,3 @@ class Grid(Struct, frozen=True):
     def after(self, share: int, course: Course | None = None) -> Grid:
         """With so much less left."""
         return Grid(course or self.course, self.per_100ms, self.left - share, self.limit)
-
-
-def seconds_behind(course: Course, slot: int, sent: int, *, slots_of_second: int = CHUNKS_OF_SECOND) -> float:
-    """How far sending is behind its course, in seconds of it; below 0: ahead."""
-    pace = course.total / max(course.behind - course.first, 1) * slots_of_second
-    return (course.until(slot) - sent) / pace if pace else 0.0

@@ -59,10 +59,6 @@ class Terms(Struct, frozen=True, kw_only=True):
             ripe_before=now - timedelta(days=self.min_age_days) if self.min_age_days else None,
         )
 
-    def is_open(self, provider: Provider, now: datetime) -> bool:
-        """Whether scheduled calls may begin at this moment."""
-        return any(window.begins <= now < window.ends for window in self.windows_on(provider, in_korea(now)))
-
     def opens_next(self, provider: Provider, now: datetime) -> datetime:
         """When the provider's next window begins. One whose windows are too short for a call is looked at again a day later."""
         days = (in_korea(now) + timedelta(days=ahead) for ahead in range(2))

@@ -42,7 +42,6 @@ _WAIT = parameter(
 )
 
 
-_POLLED = json_body("Poll", "Polled", FEED_POSITION)
 _EVENTS = {
     101: Answer(description="With an upgrade: a WebSocket that speaks the Centrifuge client protocol in JSON"),
     200: Answer(

@@ -41,11 +41,6 @@ class Api(Struct, frozen=True):
         """Whether `next_page` and `limit` may be sent."""
         return "limit" in self.params
 
-    @property
-    def is_list(self) -> bool:
-        """Whether it lists a person's assets: the calls that a collection begins with."""
-        return self.scope.endswith(".list")
-
 
 _TS = "search_timestamp"
 _PG = "next_page,limit"

@@ -7,7 +7,6 @@ circuits are nobody's calls: only `by_api` has them, under their code (`PROBES`)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Any, TypeVar
 
@@ -118,11 +117,6 @@ class Traffic:
         """For how many users each institution was called. Who is forgotten stays in the number."""
         async with self._database.reading() as connection:
             return tuple(Users(**row) for row in await traffic_sums.users(connection, day))
-
-    async def users_of_any(self, day: date, org_codes: Sequence[str], *, scheduled: bool) -> int:
-        """For how many users any of these was called: of a category, for one. Of the last 35 days; who is forgotten is not in it."""
-        async with self._database.reading() as connection:
-            return await traffic_sums.distinct_users(connection, day, org_codes, scheduled=scheduled)
 
     async def losses(self) -> Losses:
         """Whether the sums are whole."""

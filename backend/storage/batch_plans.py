@@ -39,16 +39,20 @@ _PAST = statement(
     ORDER BY called.org_code, called.day
     """
 )
+# What a link costs is measured in hours in which most came to their end. Whatever fails at its first call, or at its last, says nothing of
+# the others; an hour without commands has the last calls of the one before.
 _SCHEDULED = statement(
     """
-    SELECT org_code, CAST(sum(calls) AS bigint) AS calls, CAST(coalesce(sum(calls) FILTER (WHERE hour >= :today), 0) AS bigint) AS today
-    FROM traffic WHERE scheduled AND hour >= :begins AND org_code = ANY(CAST(:org_codes AS text[])) GROUP BY org_code
-    """
-)
-_RECORDED = statement(
-    """
-    SELECT org_code, CAST(sum(recorded) AS bigint) AS recorded FROM batch_commands
-    WHERE org_code = ANY(CAST(:org_codes AS text[])) AND minute >= :begins GROUP BY org_code
+    WITH called AS (
+      SELECT org_code, hour, sum(calls) AS calls FROM traffic
+      WHERE scheduled AND hour >= :begins AND org_code = ANY(CAST(:org_codes AS text[])) GROUP BY 1, 2),
+    begun AS (
+      SELECT org_code, date_trunc('hour', minute) AS hour, sum(sent) AS sent, sum(recorded) AS recorded FROM batch_commands
+      WHERE org_code = ANY(CAST(:org_codes AS text[])) AND minute >= :begins GROUP BY 1, 2)
+    SELECT org_code, CAST(coalesce(sum(calls) FILTER (WHERE hour >= :today), 0) AS bigint) AS today,
+      CAST(sum(calls) FILTER (WHERE sent IS NULL OR 2 * recorded >= sent) AS bigint) AS calls,
+      CAST(sum(recorded) FILTER (WHERE 2 * recorded >= sent) AS bigint) AS recorded
+    FROM called LEFT JOIN begun USING (org_code, hour) GROUP BY org_code
     """
 )
 _PLAN = statement(
@@ -84,9 +88,6 @@ _PLANS = statement(
     """
 )
 _DAYS_OF_WEEK = statement("SELECT * FROM batch_days WHERE week = :week ORDER BY org_code, day")
-_STALE = statement(
-    "UPDATE batch_plans SET is_stale = true WHERE week = :week AND (CAST(:org_code AS text) IS NULL OR org_code = :org_code)"
-)
 _COUNTED = statement("UPDATE batch_windows SET links = :links, counted_at = :now WHERE org_code = :org_code AND begins = :begins")
 _OPEN_WINDOWS = statement("SELECT * FROM batch_windows WHERE ends > :now ORDER BY org_code, begins DESC")
 _ADD_WINDOWS = statement(
@@ -125,12 +126,9 @@ async def past_days(connection: Connection, org_codes: Sequence[str], today: dat
 
 async def scheduled_calls(connection: Connection, org_codes: Sequence[str], today: datetime) -> dict[str, tuple[int, float | None]]:
     """By provider: calls that the batch made today, and its calls per recorded link of the last days; None: nothing was recorded."""
-    values = {"org_codes": list(org_codes), "begins": today - MEASURED}
-    recorded = {row["org_code"]: row["recorded"] for row in await _RECORDED.rows(connection, values)}
-    rows = await _SCHEDULED.rows(connection, {**values, "today": today})
-    return {
-        row["org_code"]: (row["today"], row["calls"] / recorded[row["org_code"]] if recorded.get(row["org_code"]) else None) for row in rows
-    }
+    values = {"org_codes": list(org_codes), "begins": today - MEASURED, "today": today}
+    rows = await _SCHEDULED.rows(connection, values)
+    return {row["org_code"]: (row["today"], row["calls"] / row["recorded"] if row["recorded"] else None) for row in rows}
 
 
 async def save_plan(connection: Connection, plan: Values, days: Sequence[Values]) -> None:
@@ -150,11 +148,6 @@ async def plans(connection: Connection, week: date, today: date, *, until: datet
 async def days_of(connection: Connection, week: date) -> list[Row]:
     """Rows of `batch_days`."""
     return await _DAYS_OF_WEEK.rows(connection, {"week": week})
-
-
-async def make_stale(connection: Connection, week: date, org_code: str | None) -> None:
-    """Has plans made again; None: all."""
-    await _STALE.run(connection, {"week": week, "org_code": org_code})
 
 
 async def open_windows(connection: Connection, now: datetime) -> list[Row]:

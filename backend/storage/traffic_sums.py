@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import date, datetime
 from enum import StrEnum
 
@@ -38,12 +37,6 @@ _FAILURES = statement(
     """
 )
 _USERS = statement("SELECT org_code, scheduled, users FROM traffic_days WHERE day = :day ORDER BY org_code, scheduled")
-_DISTINCT = statement(
-    """
-    SELECT count(DISTINCT user_key) FROM traffic_users
-    WHERE day = :day AND org_code = ANY(CAST(:org_codes AS text[])) AND scheduled = :scheduled
-    """
-)
 _LOSSES = statement(
     """
     SELECT (SELECT coalesce(sum(upper(counted) - 1), 0) FROM traffic_nodes)
@@ -69,12 +62,6 @@ async def failures(connection: Connection, begins: datetime, ends: datetime, *, 
 async def users(connection: Connection, day: date) -> list[Row]:
     """org_code, scheduled, users: for how many each institution was called on a day (in Korea)."""
     return await _USERS.rows(connection, {"day": day})
-
-
-async def distinct_users(connection: Connection, day: date, org_codes: Sequence[str], *, scheduled: bool) -> int:
-    """For how many different users any of these was called. Of days whose digests are kept; without those who were forgotten."""
-    values = {"day": day, "org_codes": list(org_codes), "scheduled": scheduled}
-    return int(await _DISTINCT.value(connection, values))
 
 
 async def losses(connection: Connection) -> tuple[int, int]:

@@ -20,11 +20,11 @@ from backend.batch.pace import (
     CHUNKS_OF_MINUTE,
     CHUNKS_OF_SECOND,
     SECONDS_OF_MINUTE,
+    Course,
     Grid,
     Limit,
     course_of,
     minutes_of,
-    seconds_behind,
     size_of,
 )
 from backend.batch.plan import Outlook, Plan, plan, room
@@ -144,9 +144,7 @@ class _Week:
             self._minute(at, size, ahead)
             if not disturbed and size == course.share(slot, left) and slot + course.spread <= course.behind:
                 was, now = course.total - left, course.total - (self.left - held_back)
-                grown = seconds_behind(course, slot + 1, now, slots_of_second=1) - max(
-                    seconds_behind(course, slot, was, slots_of_second=1), 0
-                )
+                grown = _behind(course, slot + 1, now) - max(_behind(course, slot, was), 0)
                 self.seen.behind = max(self.seen.behind, 60 * (grown - (course.behind - course.first) / course.total))
         self._land(math.inf)
 
@@ -276,3 +274,9 @@ def _overlaps(span: tuple[int, int], at: int) -> bool:
 
 def _midnight(day: Day) -> datetime:
     return datetime.combine(day.on, time.min, KST)
+
+
+def _behind(course: Course, minute: int, sent: int) -> float:
+    """How far sending is behind a course of minutes, in them; below 0: ahead."""
+    pace = course.total / max(course.behind - course.first, 1)
+    return (course.until(minute) - sent) / pace if pace else 0.0

@@ -94,5 +94,5 @@ def test_terms_say_what_a_week_asks_for() -> None:
     assert (due.week, due.due_by, due.fresh_since, due.ripe_before) == (SUNDAY, SATURDAY, midnight(SUNDAY), None)
     asked = Terms(skips_refreshed=False, min_age_days=2).due_at(now)
     assert (asked.fresh_since, asked.ripe_before) == (None, now - 2 * A_DAY)
-    assert TERMS.is_open(BANK, now)
-    assert not TERMS.is_open(BANK, now + timedelta(hours=4, minutes=59, seconds=1)), "an answer would come after its end"
+    [window] = TERMS.windows_on(BANK, now.date())
+    assert window.begins <= now < window.ends <= now + timedelta(hours=4, minutes=59), "a later answer would come after its end"

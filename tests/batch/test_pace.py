@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.batch.calendar import windows_on
-from backend.batch.pace import CHUNKS_OF_MINUTE, CHUNKS_OF_SECOND, Course, Grid, Limit, course_of, minutes_of, seconds_behind, size_of
+from backend.batch.pace import CHUNKS_OF_MINUTE, CHUNKS_OF_SECOND, Course, Grid, Limit, course_of, minutes_of, size_of
 
 WINDOW = windows_on(date(2026, 11, 22), ("0100:0700",))
 NO_LIMIT = Limit(calls_per_second=1e9)
@@ -208,14 +208,6 @@ def test_minutes_are_whole_and_end_at_the_finish_line() -> None:
     minutes = minutes_of([window for window in windows if window is not None])
     assert len(minutes) == 298 + 88
     assert f"{minutes[297]:%H:%M} {minutes[298]:%H:%M} {minutes[-1]:%H:%M}" == "05:27 22:00 23:27"
-
-
-def test_how_far_behind_is_told_in_seconds_of_the_course() -> None:
-    course = Course(6_000, 0, CHUNKS_OF_MINUTE)  # 100 a second
-    assert seconds_behind(course, 50, 500) == 0
-    assert seconds_behind(course, 50, 400) == 1.0
-    assert seconds_behind(course, 50, 550) == -0.5
-    assert seconds_behind(Course(0, 0, 0), 5, 0) == 0
 
 
 @pytest.mark.parametrize("wrong", [(-1, 0, 1), (1, 0, 0), (0, 1, 0)])

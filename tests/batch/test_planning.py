@@ -13,12 +13,14 @@ from backend.batch.terms import Terms, midnight
 from backend.clock import ManualClock
 from backend.providers.contract import Provider
 from backend.providers.traffic import PROBES
-from backend.storage import batch_commands, batch_plans
+from backend.storage import batch_commands, batch_plans, batch_steering
 from backend.storage.database import Database
+from backend.storage.operators import Action
 from tests.batch.given import SUNDAY
 from tests.batch.rows import BANK, CARD, ONE, directory, linked, provider, ran
 
 NIGHT = midnight(SUNDAY)
+RESUMED = Action(at=ONE, who="olga", action="batch.resume", org_code=CARD, reason="", request_id="r")
 A_DAY, SECOND = timedelta(days=1), timedelta(seconds=1)
 
 
@@ -64,7 +66,7 @@ async def test_a_plan_that_is_asked_for_is_made_at_once(database: Database) -> N
     assert await shell.plan_missing(NIGHT) == 2
     await linked(database, 10, org_code=CARD)
     async with database.reading() as connection:
-        await batch_plans.make_stale(connection, SUNDAY, CARD)
+        await batch_steering.resume(connection, RESUMED, SUNDAY)
     assert await shell.plan_missing(ONE - A_DAY) == 1
     assert (await planned(database, ONE - A_DAY, CARD))["links"] == 10
     assert await shell.plan_missing(ONE - A_DAY) == 0
@@ -152,6 +154,22 @@ async def test_what_calls_cost_and_what_people_called_is_read_from_the_sums(data
     assert made["days"][0]["already"] == 50
     assert all(500 < day["user_calls"] < 2_500 for day in made["days"])
     assert made["forecast_error"] is not None
+
+
+async def test_hours_in_which_most_links_failed_do_not_say_what_a_link_costs(database: Database) -> None:
+    """Three nights at an institution that refuses each link's first call: counted, its links would cost a thousand calls each, and the
+    batch were far too slow for two weeks after it is well again."""
+    sums = """INSERT INTO traffic (hour, org_code, api_code, scheduled, calls, successes, cancelled, slow, ms, ms_squared, histogram)
+        VALUES ($1, $2, 'BA01', TRUE, $3, 0, 0, 0, 1, 1, '{}')"""
+    made = """INSERT INTO batch_commands (org_code, minute, week, day, start_due, start_link, limit_due, limit_link, size, per_100ms,
+        per_minute, state, at_due, at_link, sent, recorded, created_at)
+        VALUES ($1, $2, $3, $3, $3, 1, $3, 1, 1, 1, 1, 'ended', $3, 1, $4, $5, $2)"""
+    for ago, calls, sent, recorded in ((5, 6_000, 1_000, 1_000), (3, 200_000, 100_000, 0), (2, 200_000, 100_000, 90)):
+        await ran(database, sums, NIGHT - ago * A_DAY, BANK, calls)
+        await ran(database, made, BANK, NIGHT - ago * A_DAY, SUNDAY, sent, recorded)
+    async with database.reading() as connection:
+        assert await batch_plans.scheduled_calls(connection, [BANK], NIGHT) == {BANK: (0, 6.0)}
+        assert await batch_plans.scheduled_calls(connection, [BANK], NIGHT + 10 * A_DAY) == {BANK: (0, None)}, "nothing was measured"
 
 
 async def test_probes_are_no_calls_of_people(database: Database) -> None:

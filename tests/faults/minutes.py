@@ -50,7 +50,6 @@ class Seen:
     calls: int
     states: Counter[tuple[str, int]]  # of links, with their attempts
     per_100ms: int
-    worst_delay: float = 0.0
     commands: tuple[JSON, ...] = field(default=())
 
 

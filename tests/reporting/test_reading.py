@@ -81,14 +81,12 @@ async def test_in_the_first_hour_of_a_day_there_is_nothing_to_compare(database: 
     assert (compared.day, compared.now, compared.before) == (TODAY, (), ())
 
 
-async def test_users_of_a_category_are_counted_once(database: Database) -> None:
+async def test_users_are_counted_once_at_each_institution(database: Database) -> None:
     reads = await given(
         database,
         report("n", 1, Call(user="a" * 22), Call(user="a" * 22, org_code=CARD), Call(user="b" * 22), Call(user="c" * 22, scheduled=True)),
     )
     assert await reads.users(TODAY) == (Users(BANK, False, 2), Users(BANK, True, 1), Users(CARD, False, 1))
-    assert await reads.users_of_any(TODAY, [BANK, CARD], scheduled=False) == 2
-    assert await reads.users_of_any(TODAY, [CARD], scheduled=True) == 0
 
 
 async def test_what_is_in_no_sum_is_told(database: Database) -> None:
