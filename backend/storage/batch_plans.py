@@ -125,7 +125,7 @@ async def past_days(connection: Connection, org_codes: Sequence[str], today: dat
 
 
 async def scheduled_calls(connection: Connection, org_codes: Sequence[str], today: datetime) -> dict[str, tuple[int, float | None]]:
-    """By provider: calls that the batch made today, and its calls per recorded link of the last days; None: nothing was recorded."""
+    """By provider: calls that the batch made today, and its calls per recorded link of the last days; None: not measured."""
     values = {"org_codes": list(org_codes), "begins": today - MEASURED, "today": today}
     rows = await _SCHEDULED.rows(connection, values)
     return {row["org_code"]: (row["today"], row["calls"] / row["recorded"] if row["recorded"] else None) for row in rows}
