@@ -162,11 +162,11 @@ def hours_of(day: date, now: datetime) -> datetime:
 
 
 def morning_hours(now: datetime, at: timedelta) -> tuple[date, datetime, datetime]:
-    """Today's message, which is written at `at` past midnight in Korea: the day, the end of its hours, and the moment from which it may go.
+    """The last message that is due, at `at` past midnight in Korea: its day, the end of its hours, and the moment from which it may go.
 
-    Its hours end at the set time, whenever it is written: whoever writes it late writes the same.
+    Its hours end at the set time, whenever it is written: whoever writes it late, even after midnight, writes the same.
     """
-    day = day_of(now)
+    day = day_of(now - at - SETTLING)
     begins, _ = borders(day)
     return day, whole_hours(begins + at), begins + at + SETTLING
 

@@ -145,5 +145,7 @@ def test_an_hour_counts_when_its_last_calls_are_in_the_sums() -> None:
 
 def test_the_morning_message_has_the_hours_up_to_its_set_time_whenever_it_is_written() -> None:
     at = timedelta(hours=9, minutes=30)
-    for now in (MIDNIGHT, UNTIL, UNTIL + timedelta(hours=5)):
-        assert morning_hours(now, at) == (DAY, UNTIL, UNTIL + timedelta(minutes=31))
+    goes_at = UNTIL + timedelta(minutes=31)
+    for now in (goes_at, UNTIL + timedelta(hours=5), goes_at + timedelta(days=1, milliseconds=-1)):
+        assert morning_hours(now, at) == (DAY, UNTIL, goes_at)
+    assert morning_hours(goes_at - timedelta(milliseconds=1), at) == (DAY - timedelta(days=1), UNTIL - WEEK / 7, goes_at - WEEK / 7)

@@ -188,14 +188,14 @@ class Receiver:
 class Process:
     """A leading coordinator, as far as the morning concerns it."""
 
-    def __init__(self, database: Database, receiver: Receiver, clock: ManualClock, urls: str = URL) -> None:
+    def __init__(self, database: Database, receiver: Receiver, clock: ManualClock, urls: str = URL, at: str = "09:00") -> None:
         channels, _ = channels_of(urls, Reach.PUBLIC)
         self.clock = clock
         self.sweep = MorningSweep(
             database=database,
             comparing=comparing(database),
             channels=[channel.id for channel in channels],
-            at=at_of("09:00"),
+            at=at_of(at),
             language=Language.KO,
         )
         self.messenger = Messenger(database=database, channels=channels, post=receiver, clock=clock, draw=lambda: 0.5)
@@ -330,6 +330,20 @@ async def test_nobody_who_starts_in_the_evening_says_good_morning(database: Data
     receiver = Receiver()
     await Process(database, receiver, clock).lives(2)
     assert receiver.attempts == 0
+
+
+@pytest.mark.parametrize(("at", "back_after"), [("23:59", 0), ("23:58", 30), ("20:00", 5 * 60), ("01:00", 0)])
+async def test_a_message_that_is_set_late_comes_although_midnight_has_passed(
+    database: Database, clock: ManualClock, at: str, back_after: int
+) -> None:
+    """`back_after`: minutes for which nobody was there, from the moment on at which it should have gone."""
+    clock.move(at_of(at) - timedelta(hours=9) + 3 * MINUTE + back_after * MINUTE)
+    receiver = Receiver()
+    process = Process(database, receiver, clock, at=at)
+    await process.lives(1)
+    await Process(database, receiver, clock, at=at).lives(1)
+    (text,) = receiver.shown.values()
+    assert text.splitlines()[1].rpartition("오늘 ")[2] == "2024-04-02(TUESDAY)"
 
 
 async def test_a_postgresql_that_is_away_is_waited_for(database: Database, clock: ManualClock) -> None:
