@@ -11,15 +11,14 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import aiohttp
 import httpx
-from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.connector import AddrInfoType
 from httpx_aiohttp import AiohttpTransport
 
+from backend.providers.calling.names import Names
 from backend.webhooks.addresses import Reach, fault_of, may_connect
 from backend.webhooks.retrying import NoAnswer, outcome_of
 
@@ -36,7 +35,7 @@ class Poster:
         self._count = count
         self.reach = reach
         self._deadline = deadline
-        self._names = _Names()
+        self._names = Names(RESOLVER_THREADS)
         tls = httpx.create_ssl_context(trust_env=False)
 
         def session() -> aiohttp.ClientSession:
@@ -91,25 +90,6 @@ class _NotAllowed(OSError):
 
     def __init__(self) -> None:
         super().__init__("address not allowed")
-
-
-class _Names(AbstractResolver):
-    """The system's resolver in threads of its own."""
-
-    def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(RESOLVER_THREADS, "webhook-names")
-
-    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET) -> list[ResolveResult]:
-        def find() -> list[ResolveResult]:
-            return [
-                ResolveResult(hostname=host, host=str(to[0]), port=port, family=kind, proto=protocol, flags=socket.AI_NUMERICHOST)
-                for kind, _, protocol, _, to in socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
-            ]
-
-        return await asyncio.get_running_loop().run_in_executor(self._threads, find)
-
-    async def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _reason(exc: BaseException) -> NoAnswer:

@@ -25,6 +25,7 @@ from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 from httpx_aiohttp import AiohttpTransport
 
+from backend.providers.calling.names import Names
 from backend.providers.contract import CertificationAuthority, Provider
 from backend.providers.directory import is_public
 from backend.providers.outcomes import Failure
@@ -76,7 +77,7 @@ def open_wire(entry: Provider | CertificationAuthority) -> httpx.AsyncBaseTransp
     tls = context_of(entry.tls)
 
     def session() -> ClientSession:
-        names = aiohttp.ThreadedResolver()
+        names = Names()
         return ClientSession(
             connector=KnownPeers(
                 entry.tls.peer_serial_number if entry.tls else None,
