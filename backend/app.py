@@ -61,6 +61,7 @@ def create_app(settings: Settings, *, mint: Mint | None = None) -> Starlette:
         exception_handlers={Refused: on_refused, HTTPException: on_http_exception},
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False  # to http, and to whatever the Host header says: tokens would go along
     app.state.drain = api.drain
     return app
 

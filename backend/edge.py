@@ -83,7 +83,7 @@ class Edge:
         origin = headers.get("origin")
         if origin is None:
             return True
-        return origin in self._allowed or (urlsplit(origin).netloc != "" and urlsplit(origin).netloc == headers.get("host"))
+        return origin in self._allowed or _host_of(origin) == headers.get("host", "")
 
 
 class InTime:
@@ -190,6 +190,14 @@ def _methods(request: Request) -> list[str]:
     """What this address can be asked; Starlette itself names the methods of one of its routes only."""
     routes = [route for route in request.app.routes if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE]
     return sorted({method for route in routes for method in route.methods or ()})
+
+
+def _host_of(origin: str) -> str | None:
+    """host[:port]; None: it has none, or is no URL at all."""
+    try:
+        return urlsplit(origin).netloc or None
+    except ValueError:
+        return None
 
 
 def _request_id(headers: Headers) -> str:

@@ -100,7 +100,8 @@ async def test_who_may_call(ask: Ask, origin: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "origin", ["https://evil.example", "null", "", "moa", "http://moa.evil.example", "http://moa:81", "file://", "http://MOA@evil"]
+    "origin",
+    ["https://evil.example", "null", "", "moa", "http://moa.evil.example", "http://moa:81", "file://", "http://MOA@evil", "http://["],
 )
 async def test_who_may_not_and_hears_why(ask: Ask, origin: str) -> None:
     for path in ("/", "/fails", "/nowhere"):

@@ -180,6 +180,13 @@ async def test_an_address_that_is_none(anna: Client, path: str) -> None:
     is_problem(await anna.get(path), 404, "not_found")
 
 
+@pytest.mark.parametrize(("method", "path"), [("GET", "/v1/providers/"), ("POST", f"{REGISTRATIONS}/"), ("GET", "/ops/"), ("GET", "/demo")])
+async def test_nobody_is_led_elsewhere_with_their_token(anna: Client, method: str, path: str) -> None:
+    answer = await anna.http.request(method, path, headers={"Host": "elsewhere.example"})
+    assert "location" not in answer.headers
+    is_problem(answer, 404, "not_found")
+
+
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
