@@ -258,6 +258,8 @@ class _Modes:
                 self.said = await self._port.modes()
             except EngineUnavailable as away:  # what was said last stands
                 log.info("modes.not_read", engine=away.engine)
+            except Exception as exc:  # whatever it is: operators are heard again with the next look
+                log.error("modes.not_read", error=type(exc).__name__)
             try:
                 async with asyncio.timeout(MODES_EVERY):
                     await self.changed.wait()

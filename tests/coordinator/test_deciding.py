@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from asyncpg import QueryCanceledError
 
 from backend.clock import SystemClock
 from backend.coordinator.leader import FENCE
@@ -162,6 +163,22 @@ async def test_an_operators_word_holds_for_every_scope_and_over_a_leaders_end(fl
         fleet.operators.away = False
         fleet.operators.said["A"] = (Mode.AUTO, "over")
         await until(lambda: all(node.mirrors.of("A", READ.scope).decision.mode is Mode.AUTO for node in fleet.nodes))  # type: ignore[union-attr]
+
+
+async def test_a_fault_in_reading_modes_once_leaves_no_operator_unheard(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    await fleet.several(2)
+
+    async def cancelled_by_the_database() -> None:
+        raise QueryCanceledError
+
+    async with fleet.led(1):
+        with monkeypatch.context() as meanwhile:
+            meanwhile.setattr(fleet.operators, "modes", cancelled_by_the_database)
+            await fleet.stream.append(ModesChanged())
+            await asyncio.sleep(0.1)
+        fleet.operators.said["A"] = (Mode.FORCED_OPEN, "they asked us to")
+        await fleet.stream.append(ModesChanged())
+        await fleet.all_are(OPEN, READ)
 
 
 async def test_an_operators_word_is_read_at_once_when_somebody_says_so(fleet: Fleet) -> None:
