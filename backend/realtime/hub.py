@@ -23,7 +23,7 @@ from backend.events import Position
 from backend.metrics import Metric, Sample, Samples
 from backend.realtime import merging
 from backend.realtime.channels import Dial, Heard, Line
-from backend.realtime.feed import FeedReader, Slice, channel
+from backend.realtime.feed import SLICE_BYTES, FeedReader, Slice, channel
 from backend.realtime.mailbox import Mailbox
 from backend.realtime.merging import News, Nothing, ReadLog, following
 from backend.realtime.protocol import CloseCode
@@ -358,6 +358,8 @@ class Hub:
                 self._look.set()  # after a reconnect nobody knows what was missed
         elif room.repair is not None:
             room.behind = True
+        elif room.listeners and len(heard.message) > SLICE_BYTES:
+            self._catch_up(room)  # in slices, as fast as they are taken: no mailbox has room for what one append may hold
         elif room.listeners and room.cursor is not None and (batch := merging.decode(heard.message)):
             match following(room.cursor, batch):
                 case News() as news:

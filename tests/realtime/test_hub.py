@@ -12,7 +12,7 @@ from backend.events import Position
 from backend.realtime import hub as hub_module
 from backend.realtime.feed import MOST_EVENTS, SLICE_BYTES, FeedReader
 from backend.realtime.hub import Hub
-from backend.realtime.mailbox import Mailbox
+from backend.realtime.mailbox import MOST_BYTES, Mailbox
 from backend.realtime.protocol import CloseCode
 from backend.realtime.tallies import Transport
 from tests.realtime.given import until
@@ -76,6 +76,19 @@ async def test_a_long_log_is_handed_over_as_fast_as_it_is_taken(world: World) ->
     for taken in range(2, 9):
         await settle()
         assert [offset for offset, _ in one.read()] == list(range(1, taken + 1)), "one slice at a time"
+
+
+async def test_a_live_batch_of_any_size_waits_in_no_mailbox_as_a_whole(world: World) -> None:
+    one = await Client(world.hub).attach()
+    big = [(offset, b"%d" % offset + b" " * 100_000) for offset in range(1, 41)]
+    await world.feed.append(ANNA, big)
+    most = 0
+    while len(one.heard) < len(big):
+        await settle()
+        most = max(most, one.mailbox._bytes)
+        one.read()
+    assert one.heard == big
+    assert most <= MOST_BYTES
 
 
 async def test_who_joins_with_an_answer_of_an_epoch_that_has_ended_is_told(world: World) -> None:
