@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from backend.events import AssetKind
 from backend.providers.api_codes import Api, by_code
-from backend.providers.calls import READ_ACCEPTED, Call, Scope
+from backend.providers.calls import ACCEPTED, READ_ACCEPTED, Call, Scope
 from backend.providers.contract import NEVER_READ, ApiType, CollectedAsset, CollectedBalance, Provider, Timestamps
 from backend.providers.outcomes import RspCode
 from backend.providers.payloads import Page, decode
@@ -77,19 +77,20 @@ class Asking:
     user: str | None = None  # `Call.user`
 
     def call(self, want: Listing[P] | Detail[P], next_page: str | None = None) -> Call[P | None]:
-        """The call for one page. Its answer is None when there is nothing new (00001)."""
+        """The call for one page. Its answer is None when there is nothing new (00001) since the timestamp that it carries."""
         api = by_code(self.provider.industry, want.api_code)
         named = want.named if isinstance(want, Detail) else {}
         timestamp = self.timestamps.of(api.code) if isinstance(want, Listing) else NEVER_READ
         params = parameters(api, named, self.provider.org_code, self.today, next_page, timestamp)
         is_get = api.method == "GET"
+        may_be_known = params.get("search_timestamp", NEVER_READ) != NEVER_READ  # else everything was asked for
         return Call(
             api_code=api.code,
             scope=Scope.READ,
             method=api.method,
             path=f"/{self.provider.api_version}/{api.industry}{_path(api.path, named)}",
             read=lambda code, body: None if code == RspCode.UP_TO_DATE else decode(want.answer, body),
-            accepts=READ_ACCEPTED,
+            accepts=READ_ACCEPTED if may_be_known else ACCEPTED,
             query=params if is_get else {},
             body=None if is_get else orjson.dumps(params),
             token=self.token,

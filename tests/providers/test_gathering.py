@@ -15,7 +15,7 @@ from backend.providers.calls import Call
 from backend.providers.contract import ApiType, CollectedAsset, Timestamps
 from backend.providers.gathering import CONCURRENT_CALLS, MOST_IDLE_PAGES, MOST_PAGES, MOST_WAITING, gather
 from backend.providers.industries import bank, irp
-from backend.providers.outcomes import Failure, Finding, RspCode, error_of, failed
+from backend.providers.outcomes import Failure, Finding, RspCode, error_of, failed, of_answer
 from backend.providers.payloads import Page
 from backend.providers.reading import Asking, Detail, Found, Listing
 from tests.providers.given import BANK, provider
@@ -51,7 +51,10 @@ class Institution:
         self.most = max(self.most, self.in_flight)
         try:
             body = await self._answer(call.api_code, told)
-            return call.read(body.get("rsp_code", RspCode.OK), orjson.dumps(body))
+            code = body.get("rsp_code", RspCode.OK)
+            if (finding := of_answer(200, code, call.accepts)) is not None:
+                raise error_of(BANK, finding)
+            return call.read(code, orjson.dumps(body))
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
@@ -328,6 +331,20 @@ async def test_a_list_is_asked_for_what_changed_since_it_was_read_and_its_detail
     assert [code for code, _ in again.asked] == ["BA01", "IR01"]
     assert again.timestamps.reached == {"BA01": "20261122100000"}
     assert not again.timestamps.moved
+
+
+@pytest.mark.parametrize("where", ["a list that was never read", "a detail", "a second page"])
+async def test_nothing_new_is_no_answer_to_who_asks_for_everything(where: str) -> None:
+    """Believed, a detail without an answer took the balance away that is known, and a list's second page the accounts behind it."""
+
+    async def answer(code: str, told: Body) -> Body:
+        asked = "a detail" if code != "BA01" else "a second page" if "next_page" in told else "a list that was never read"
+        if asked == where:
+            return {"rsp_code": RspCode.UP_TO_DATE}
+        return BALANCE if code != "BA01" else listed(1, next_page="a" if where == "a second page" else None)
+
+    with pytest.raises(ProviderInvalidResponse):
+        await Institution(answer).everything()
 
 
 async def test_a_provider_that_stops_keeping_timestamps_is_read_in_full_again() -> None:

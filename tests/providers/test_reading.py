@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 
 import orjson
@@ -60,7 +61,8 @@ def test_bills_are_asked_for_over_three_months() -> None:
 
 @pytest.mark.parametrize("code", ["00000", "00001"])
 def test_nothing_new_is_no_answer_and_not_an_error(code: str) -> None:
-    call = asking().call(bank.LISTINGS[0])
+    call = replace(asking(), timestamps=Timestamps({"BA01": "20261122100000"})).call(bank.LISTINGS[0])
     assert code in call.accepts
     answer = call.read(code, b'{"account_list":[]}')
     assert (answer is None) == (code == "00001")
+    assert asking().call(bank.LISTINGS[0]).accepts == {"00000"}, "who asks for everything is told everything"
