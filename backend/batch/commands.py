@@ -59,10 +59,12 @@ def last_day(week: date) -> date:
 def due_next(week: date, on: date, max_age_days: int = 0) -> date:
     """When a link that is done with on the day `on` of this week is due again: by the end of the next one, or sooner if it ages sooner.
 
-    `max_age_days` 0: links may be as old as the week lets them.
+    `max_age_days` 0: links may be as old as the week lets them. Never in this week, in which it is not read again, however soon it ages: it
+    would stand in the way of all that are due.
     """
     by_week = last_day(week) + timedelta(days=DAYS_OF_A_WEEK)
-    return min(by_week, on + timedelta(days=max_age_days)) if max_age_days else by_week
+    by_age = max(on + timedelta(days=max_age_days), week + timedelta(days=DAYS_OF_A_WEEK))
+    return min(by_week, by_age) if max_age_days else by_week
 
 
 class DueLink(Struct, frozen=True):

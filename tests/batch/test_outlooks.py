@@ -85,6 +85,8 @@ def test_a_link_is_due_again_by_the_next_saturday_or_before_it_is_too_old() -> N
     assert due_next(SUNDAY, SUNDAY) == SATURDAY + 7 * A_DAY
     assert due_next(SUNDAY, SUNDAY, 7) == SUNDAY + 7 * A_DAY
     assert due_next(SUNDAY, SATURDAY, 7) == SATURDAY + 7 * A_DAY
+    assert due_next(SUNDAY, SATURDAY, 3) == SATURDAY + 3 * A_DAY
+    assert due_next(SUNDAY, SUNDAY, 3) == SATURDAY + A_DAY, "once a week: not before the next one begins"
     assert last_end(BANK, SUNDAY) == datetime(2026, 11, 28, 7, tzinfo=KST)
 
 

@@ -185,3 +185,17 @@ async def test_what_is_recorded_after_its_week_has_ended_is_read_in_the_next_one
     stage.clock.move(timedelta(days=2))
     await carried_out(stage, 1)
     assert await stage.states() == {("recorded", 1, None): 2}
+
+
+async def test_one_link_that_cannot_be_opened_stops_no_other(stage: Stage) -> None:
+    """Its token is another row's, or damaged: our own fault, and given up for this week after as many attempts as any."""
+    poor, *_ = await stage.linked(6)
+    await stage.execute(
+        "UPDATE links SET access_token_sealed = (SELECT access_token_sealed FROM links WHERE user_id <> $1 LIMIT 1) WHERE user_id = $1",
+        poor,
+    )
+    for attempt in (1, 2, 3):
+        await carried_out(stage, 6)
+        assert await stage.states() == {("failed", attempt, "internal_error"): 1, ("recorded", 1, None): 5}
+    assert await stage.due() == 0
+    assert poor not in {call["user"] for call in await stage.calls()}
