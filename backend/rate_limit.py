@@ -23,7 +23,8 @@ _PATIENCE = 1.0  # seconds
 _SPEND = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local due = math.max(tonumber(redis.call('GET', KEYS[1]) or now), now)
+-- Never further ahead than a full bucket takes it, or a clock that is set back would keep its users out for as long.
+local due = math.min(math.max(tonumber(redis.call('GET', KEYS[1]) or now), now), now + ARGV[1] + ARGV[2])
 local wait = due - now - tonumber(ARGV[2])
 if wait > 0 then return math.ceil(wait) end
 redis.call('SET', KEYS[1], due + ARGV[1], 'PX', math.ceil(due + ARGV[1] - now) + 1000)
