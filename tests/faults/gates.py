@@ -25,12 +25,11 @@ class Gate:
     def __init__(self, upstream: Path, door: socket.socket) -> None:
         self._upstream = upstream
         self._door = door
-        self._open = asyncio.Event()
-        self._open.set()
         self._proxy = Proxy(upstream, random.Random(0))
         self._forgotten: list[Proxy] = []
         self._knocking: list[socket.socket] = []
         self._inside: set[asyncio.Task[None]] = set()
+        self._open()
 
     @property
     def port(self) -> int:
@@ -43,7 +42,7 @@ class Gate:
     def shut(self) -> None:
         """Nobody inside is answered, and nobody gets in."""
         self.silence()
-        self._open.clear()
+        asyncio.get_running_loop().remove_reader(self._door)
         self._door.listen(0)
         for _ in range(KNOCKS):
             knocking = socket.socket()
@@ -58,30 +57,38 @@ class Gate:
             self._proxy = Proxy(self._upstream, random.Random(0))
         else:
             self._proxy.heal()
+        self._go_away()
+        self._open()
+
+    def _go_away(self) -> None:
         for knocking in self._knocking:
             knocking.close()
         self._knocking.clear()
-        self._door.listen(ROOM)
-        self._open.set()
 
-    async def serve(self) -> None:
-        """Lets connections in, for ever."""
-        while True:
-            await self._open.wait()
-            inside, _ = await asyncio.get_running_loop().sock_accept(self._door)
-            await self._open.wait()
-            reader, writer = await asyncio.open_connection(sock=inside, limit=PIECE)
-            task = asyncio.create_task(self._proxy.serve(reader, writer))
+    def _open(self) -> None:
+        self._door.listen(ROOM)
+        asyncio.get_running_loop().add_reader(self._door, self._let_in)
+
+    def _let_in(self) -> None:
+        with suppress(BlockingIOError):  # who knocked has gone
+            inside, _ = self._door.accept()
+            task = asyncio.create_task(self._serve(inside))
             self._inside.add(task)
             task.add_done_callback(self._inside.discard)
 
+    async def _serve(self, inside: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=inside, limit=PIECE)
+        await self._proxy.serve(reader, writer)
+
     async def close(self) -> None:
         """Ends everything."""
+        asyncio.get_running_loop().remove_reader(self._door)
+        self._go_away()
+        for proxy in (self._proxy, *self._forgotten):
+            await proxy.close()
         for task in self._inside:
             task.cancel()
         await asyncio.gather(*self._inside, return_exceptions=True)
-        for proxy in (self._proxy, *self._forgotten):
-            await proxy.close()
 
 
 @asynccontextmanager
@@ -90,11 +97,7 @@ async def gate(upstream: Path) -> AsyncIterator[Gate]:
     with socket.create_server(("127.0.0.1", 0), backlog=ROOM) as door:
         door.setblocking(False)
         made = Gate(upstream, door)
-        serving = asyncio.create_task(made.serve())
         try:
             yield made
         finally:
-            serving.cancel()
-            with suppress(asyncio.CancelledError):
-                await serving
             await made.close()

@@ -1,4 +1,4 @@
-"""The first answer of a poll and of a stream: a frozen engine is admitted to before a client gives up, however many ask at once."""
+"""The first answer of a poll, a stream and a socket: a frozen engine is admitted to before a client gives up, however many ask at once."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from backend.edge import ANSWER_SECONDS
+from tests.faults.asking import KINDS, ask
 from tests.faults.stage import Stage
 from tests.faults.supervisor import EngineMember
 
@@ -18,6 +19,7 @@ pytestmark = pytest.mark.system
 
 MANY = 80  # more than an API reads feeds at once, so that some wait for others that wait for the engine
 SPARE = 1.0  # seconds; all these clients and servers share a machine
+SOCKET = next(kind for kind in KINDS if kind.websocket and not kind.ops)
 ASKED = {"poll": {}, "long poll": {"since": "unknown:1", "wait": "30"}, "stream": {"since": "unknown:1"}}
 
 
@@ -44,7 +46,11 @@ async def test_a_frozen_engine_is_told_of_in_time(stage: Stage, engine: str) -> 
     kinds = [kind for _, kind in zip(range(MANY), list(ASKED) * MANY, strict=False)]
     with frozen(stage, getattr(stage.fleet, engine)):
         # New users: Valkey does not know their feeds, and the API has to ask PostgreSQL where they begin.
-        answers = await asyncio.gather(*(first_answer(stage, "early", kind) for kind in kinds))
+        asking = asyncio.gather(*(first_answer(stage, "early", kind) for kind in kinds))
+        sockets = await asyncio.gather(*(ask(stage.fleet.api_urls[0], SOCKET) for _ in range(MANY)))
+        answers = await asking
+    assert Counter((one.status, one.honest) for one in sockets) == {(503, True): MANY}
+    assert max(one.seconds for one in sockets) < ANSWER_SECONDS + SPARE
     assert Counter(answer[:3] for answer in answers) == {(503, "engine_unavailable", True): MANY}
     assert max(seconds for *_, seconds in answers) < ANSWER_SECONDS + SPARE
 
