@@ -27,6 +27,7 @@ CONCURRENT_CALLS = 8
 MOST_PAGES = 200  # of one list, or of one detail
 MOST_IDLE_PAGES = 5  # in a row that were there before: a page may be empty, and the next one, too
 MOST_ASSETS = 20_000
+MOST_ROWS = 20_000  # of all details together: one event may hold them
 MOST_WAITING = 100_000  # details that are still to be asked for
 
 Assets = tuple[CollectedAsset, ...]
@@ -96,6 +97,7 @@ class _Gathering:
         self._lists: deque[_Step] = deque(_ListPage(want=listing) for listing in listings)
         self._details: deque[_Step] = deque()
         self._assets: dict[str, CollectedAsset] = {}
+        self._rows = 0  # of details
 
     def ready(self, running: int) -> list[_Step]:
         """The steps to take now: pages of lists first, then as many details as there is room for."""
@@ -141,6 +143,8 @@ class _Gathering:
         return tuple(new)
 
     def _detailed(self, step: _DetailPage, page: Page) -> Assets:
+        self._rows += _rows_of(page)
+        self._check_bounds()
         before = self._assets[step.key]
         after = step.want.add(before, page)
         self._assets[step.key] = after
@@ -149,7 +153,7 @@ class _Gathering:
         return () if after == before else (after,)
 
     def _check_bounds(self) -> None:
-        if len(self._assets) > MOST_ASSETS or len(self._details) > MOST_WAITING:
+        if len(self._assets) > MOST_ASSETS or len(self._details) > MOST_WAITING or self._rows > MOST_ROWS:
             raise outcomes.failed(self._org_code, Failure.PAGING)
 
     def _is_paged(self, step: _Step) -> bool:
@@ -162,6 +166,10 @@ class _Gathering:
         if cursor in step.seen or len(step.seen) >= MOST_PAGES - 1 or idle >= MOST_IDLE_PAGES:
             raise outcomes.failed(self._org_code, Failure.PAGING)
         return replace(step, next_page=cursor, seen=step.seen | {cursor}, pages=step.pages | {rows}, idle=idle)
+
+
+def _rows_of(page: Page) -> int:
+    return sum(len(value) for value in structs.astuple(page) if isinstance(value, tuple))
 
 
 async def _cancel(running: dict[asyncio.Task[Page | None], _Step]) -> None:

@@ -11,10 +11,12 @@ import orjson
 import pytest
 
 from backend.errors import ProviderError, ProviderInvalidResponse, ProviderUnavailable, Trouble
+from backend.events import Industry
+from backend.providers import gathering
 from backend.providers.calls import Call
 from backend.providers.contract import ApiType, CollectedAsset, Timestamps
 from backend.providers.gathering import CONCURRENT_CALLS, MOST_IDLE_PAGES, MOST_PAGES, MOST_WAITING, gather
-from backend.providers.industries import bank, irp
+from backend.providers.industries import bank, invest, irp
 from backend.providers.outcomes import Failure, Finding, RspCode, error_of, failed, of_answer
 from backend.providers.payloads import Page
 from backend.providers.reading import Asking, Detail, Found, Listing
@@ -39,6 +41,7 @@ class Institution:
         self._answer = answer
         self.listings: Sequence[Listing[Any]] = listings or (ACCOUNTS,)
         self.timestamps = Timestamps()
+        self.industry = Industry.BANK
         self.asked: list[tuple[str, Body]] = []
         self.in_flight = 0
         self.most = 0
@@ -62,7 +65,13 @@ class Institution:
             self.in_flight -= 1
 
     def gather(self) -> Any:
-        asking = Asking(provider=provider(), token="t", api_type=ApiType.USER_CONSENT, today=date(2026, 11, 22), timestamps=self.timestamps)
+        asking = Asking(
+            provider=provider(industry=self.industry),
+            token="t",
+            api_type=ApiType.USER_CONSENT,
+            today=date(2026, 11, 22),
+            timestamps=self.timestamps,
+        )
         return gather(self.listings, asking, self.call)
 
     async def everything(self) -> list[tuple[CollectedAsset, ...]]:
@@ -356,6 +365,26 @@ async def test_a_provider_that_stops_keeping_timestamps_is_read_in_full_again() 
     await house.everything()
     assert house.timestamps.reached == {"CD32": "20261122100000"}
     assert house.timestamps.moved
+
+
+async def test_details_that_grow_without_end_are_an_invalid_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of one link's details may become one event: a hundred thousand products of one account would cut every subscriber off."""
+    monkeypatch.setattr(gathering, "MOST_ROWS", 2_000)
+    numbers = itertools.count()
+
+    async def answer(code: str, _told: Body) -> Body:
+        if code == "IV01":
+            return {"account_list": [{"account_num": "1", "is_consent": "true", "account_name": "a", "account_type": "101"}]}
+        if code == "IV02":
+            return {"basic_list": []}
+        row = {"prod_type": "401", "prod_code": "005930", "eval_amt": "1", "currency_code": "KRW"}
+        return {"prod_list": [{**row, "prod_name": f"p{next(numbers)}"} for _ in range(500)], "next_page": f"c{next(numbers)}"}
+
+    house = Institution(answer, invest.LISTINGS[0])
+    house.industry = Industry.INVEST
+    with pytest.raises(ProviderInvalidResponse):
+        await house.everything()
+    assert sum(code == "IV04" for code, _ in house.asked) == 5
 
 
 async def test_details_without_end_are_an_invalid_answer() -> None:
