@@ -182,11 +182,10 @@ def _next_try(since: datetime, named: datetime | None, now: datetime) -> datetim
 
 
 async def _revoked(connection: Connection, user_id: str, org_code: str, now: datetime) -> Sequence[Entry]:
-    """The person's wish: the link ends, and nothing that was read by it stays."""
+    """The person's wish: the link ends, if it has not ended at the provider before, and nothing that was read by it stays."""
     how = End(status=REVOKED, happened="revoked", from_status=(ACTIVE, EXPIRED), is_owed=True)
     entries = await _ended(connection, user_id, org_code, how, now)
-    if entries:
-        await links.erase_data(connection, user_id, org_code)
+    await links.erase_data(connection, user_id, org_code)
     return entries
 
 

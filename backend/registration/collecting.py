@@ -27,10 +27,11 @@ from backend.providers.directory import Directory
 from backend.providers.outcomes import Failure, failed, speaks_of_illness, token_is_worn
 from backend.registration.asset_ids import asset_of
 from backend.registration.comparing import gone
-from backend.registration.decisions import Complete, Connect, Defer, Fail, ItemRequest, RecordAssets
+from backend.registration.decisions import Complete, Connect, Defer, Fail, ItemRequest, RecordAssets, is_current
 from backend.registration.flights import Flight, SingleFlight
 from backend.registration.handling import Handling
 from backend.registration.linking import ACTIVE, Grant, Linking, Papers
+from backend.registration.model import Registration
 from backend.storage import assets, registrations
 from backend.storage.changes import Writes
 from backend.storage.database import Database
@@ -197,11 +198,15 @@ class Collecting:
 
     async def _settle(self, work: Work, granted: _Granted) -> None:
         """Commits a new token that nothing was recorded with, and lets the next one at the link."""
+
+        def wanted(registration: Registration) -> bool:  # see `_drop`
+            return granted.link_status == ACTIVE or is_current(registration, work.org_code, work.run)
+
         try:
             if granted.unkept:
                 writes = Writes(links=self._links(work, granted))
-                handled = await self._handling.handle(work.user_id, work.registration_id, writes=writes)
-                if handled.registration is None:  # the user was erased meanwhile
+                handled = await self._handling.handle(work.user_id, work.registration_id, writes=writes, wanted=wanted)
+                if handled.registration is None or not wanted(handled.registration):  # the user was erased, or changed their mind
                     await self._linking.disown(work.user_id, work.org_code, granted.grant)
         finally:
             await granted.settled()

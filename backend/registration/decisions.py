@@ -226,8 +226,11 @@ def _ended_as(registration: Registration) -> RegistrationStatus | None:
 
 
 def _cancel(registration: Registration, now: datetime) -> tuple[Fact, ...]:
-    over = registration.status in _NEVER_SIGNED | {RegistrationStatus.CANCELLED}
-    if over or not any(item.status in UNFINISHED for item in registration.items):
+    over = registration.status in _NEVER_SIGNED  # what an earlier run has deferred goes on even then
+    left = [
+        item for item in registration.items if is_current(registration, item.org_code, item.run) or (item.status in UNFINISHED and not over)
+    ]
+    if not left:
         return ()
     return (RegistrationCompleted(registration_id=registration.id, at=now, status=RegistrationStatus.CANCELLED),)
 

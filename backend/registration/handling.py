@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 import structlog
@@ -44,6 +44,7 @@ from backend.storage.statements import Connection
 MOST_KNOWN = 1000  # registrations that a process remembers between two changes
 
 Name = tuple[str, str]  # user id, registration id
+Wanted = Callable[[Registration], bool]
 
 log = structlog.get_logger()
 
@@ -59,11 +60,12 @@ class Handled(Struct, frozen=True):
 class _Turn:
     """One caller's requests, waiting for the statement that takes them along."""
 
-    __slots__ = ("done", "requests", "writes")
+    __slots__ = ("done", "requests", "wanted", "writes")
 
-    def __init__(self, requests: Sequence[Request], writes: Writes | None) -> None:
+    def __init__(self, requests: Sequence[Request], writes: Writes | None, wanted: Wanted | None) -> None:
         self.requests = requests
         self.writes = writes
+        self.wanted = wanted
         self.done: asyncio.Future[Handled] = asyncio.get_running_loop().create_future()
 
     def decide(self, registration: Registration, now: datetime) -> tuple[Registration, tuple[Fact, ...]]:
@@ -74,6 +76,11 @@ class _Turn:
             registration = evolve(registration, decided)
             facts += decided
         return registration, tuple(facts)
+
+    def written(self, after: Registration, facts: Sequence[Fact]) -> Writes:
+        """What goes with it: nothing, if the requests came too late, or nobody wants it of the registration as it is."""
+        in_time = bool(facts) or not self.requests
+        return self.writes if self.writes is not None and in_time and (self.wanted is None or self.wanted(after)) else Writes()
 
 
 class _Known(Struct, frozen=True):
@@ -112,12 +119,14 @@ class Handling:
         self._known: dict[Name, _Known] = {}  # what the last change left; whoever decides on it takes it out
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def handle(self, user_id: str, registration_id: str, *requests: Request, writes: Writes | None = None) -> Handled:
+    async def handle(
+        self, user_id: str, registration_id: str, *requests: Request, writes: Writes | None = None, wanted: Wanted | None = None
+    ) -> Handled:
         """Decides and commits; the facts are on their way to the feed then.
 
-        `writes` go into the same statement, unless the requests came too late; without requests they always do.
+        `writes` go into the same statement, unless the requests came too late, or `wanted` says no of the registration that is returned.
         """
-        turn = _Turn(requests, writes)
+        turn = _Turn(requests, writes, wanted)
         name = (user_id, registration_id)
         if name in self._waiting:
             self._waiting[name].append(turn)
@@ -237,8 +246,7 @@ def _decided(name: Name, known: _Known, turns: Sequence[_Turn], now: datetime) -
     for turn in turns:
         after, facts = turn.decide(after, now)
         comes_to.append((after, facts))
-        if turn.writes is not None and (facts or not turn.requests):
-            writes += turn.writes
+        writes += turn.written(after, facts)
     state, items = changed_rows(known.registration, after)
     events = [fact.event() for _, facts in comes_to for fact in facts]
     change = Change(user_id=name[0], registration_id=name[1], since=known.offset, state=state, items=items, writes=writes, events=events)

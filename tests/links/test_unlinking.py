@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import pytest
 
 from backend.clock import KST, SystemClock
+from backend.registration import collecting
 from backend.storage.vault import Vault
 from tests.links.test_forgetting import rows_of
 from tests.links.test_refreshing import forget, linked, refreshed
@@ -190,6 +191,27 @@ async def test_a_token_that_is_given_while_its_registration_is_cancelled_is_read
     assert {call["path"] for call in (await house.calls(BANK))[asked:]} <= {f"/{BANK}/oauth/2.0/token", f"/{BANK}/oauth/2.0/revoke"}
 
 
+async def test_a_token_whose_registration_is_cancelled_before_the_provider_fails_ends_too(
+    house: House, anna: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cancelled after the last look and before the first answer: what fails then must not leave a link behind."""
+    monkeypatch.setattr(collecting, "LOOKED_AGAIN_AFTER", 60.0)
+    asked = len(await house.calls(BANK))
+    async with while_a_token_is_given(house, anna.register(BANK), b"password") as registering:
+        following = await registering
+        assert (await anna.http.delete(following.path)).status_code == 202
+    await house.provider(BANK, mode="http500")
+    await following.ended("cancelled")
+    async with asyncio.timeout(8):
+        while not await house.execute("SELECT 1 FROM revocations WHERE user_id = $1", anna.sub):
+            assert await links(anna) == {}
+            await asyncio.sleep(0.05)
+    await house.provider(BANK, mode="ok")
+    assert await is_dead(house, asked)
+    assert await links(anna) == {}
+    assert await history(house, anna, BANK) == []
+
+
 async def test_what_cannot_be_revoked_disturbs_nothing(house: House, anna: Client) -> None:
     """There is no link before the first token: a registration that is under way is cancelled, not revoked."""
     async with while_a_token_is_given(house, anna.register(BANK), b"password") as registering:
@@ -256,6 +278,10 @@ async def test_a_withdrawal_at_the_provider_is_told_with_what_to_do_and_forgets_
     assert (await links(anna))[BANK]["status"] == "revoked"
     assert await history(house, anna, BANK) == ["granted", "withdrawn"]
     assert await anna.assets() == before
+
+    assert (await anna.http.delete(f"/v1/links/{BANK}")).status_code == 202
+    assert await anna.assets() == [], "what the person wants to be erased is erased, however the link ended"
+    assert await history(house, anna, BANK) == ["granted", "withdrawn"]
 
 
 @pytest.mark.parametrize("ends_in", ["90 days", "1 minute"])

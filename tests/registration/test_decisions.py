@@ -212,6 +212,13 @@ def test_nobody_cancels_what_was_denied_or_expired() -> None:
     given(A).later(300).when(RecordExpiry(1)).when(Cancel()).then_nothing()
 
 
+@pytest.mark.parametrize("end", [RecordDenial(2), RecordExpiry(2), RecordSigningFailure(2)])
+def test_cancelling_reaches_what_goes_on_although_a_later_run_was_not_signed(end: object) -> None:
+    play = ended("failed", "deferred").when(Retry(frozenset({A}))).asked().later(300).when(end)
+    cancelled = play.when(Cancel()).then("registration.completed cancelled").shows("cancelled", "cancelled", "cancelled")
+    cancelled.when(connects(B, answered=True), completes(B), Cancel()).then_nothing()
+
+
 # --- retrying --------------------------------------------------------------------------------------------------------
 
 
