@@ -103,14 +103,19 @@ class Signing:
         opened = await self._open(user_id, registration_id, run)
         if opened is None:
             return
-        if self._clock.now() >= opened.registration.sign_before:
-            await self._handling.handle(user_id, registration_id, RecordExpiry(run))
-            return
+        over = self._clock.now() >= opened.registration.sign_before
         try:
-            await self._step(opened, request_id)
+            if not over or isinstance(opened, Opened):  # a last look: who signed since the one before has signed in time
+                await self._step(opened, request_id)
+                return
         except ProviderError as exc:
             log.warning("signature.trouble", registration_id=registration_id, trouble=exc.TROUBLE, reason=exc.reason)
-            raise Postponed(self._patience.next_try(opened.registration, self._clock.now())) from exc
+            if not over:
+                raise Postponed(self._patience.next_try(opened.registration, self._clock.now())) from exc
+        except Postponed:
+            if not over:
+                raise
+        await self._handling.handle(user_id, registration_id, RecordExpiry(run))
 
     async def give_up(self, user_id: str, registration_id: str, run: int) -> None:
         """Ends a run on whose signature our own code failed again and again."""

@@ -34,6 +34,16 @@ async def test_nobody_signs_in_time(house: House, anna: Client) -> None:
         assert following.of(BANK) == []
 
 
+async def test_who_signed_while_the_ca_could_not_say_so_has_signed_in_time(house: House, anna: Client) -> None:
+    await house.ca(approve_after_ms=None)
+    async with house.another_api(signature_ttl=0.9) as url, house.client(anna.sub, url=url) as hasty:
+        following = await (await hasty.register(BANK)).heard("signature.requested requested")
+        await house.ca(mode="down")
+        await asyncio.sleep(0.1)  # now it is looked for only when its time is over
+        await house.ca(mode="ok", approve_after_ms=0)
+        await following.ended("completed")
+
+
 async def test_the_person_decides_at_the_cas_page(house: House, anna: Client) -> None:
     await house.ca(approve_after_ms=None)
     following = await (await anna.register(BANK)).heard("signature.requested requested")
