@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Mapping, MutableMapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from itertools import islice
 from types import TracebackType
 from typing import Any, TextIO
@@ -24,38 +25,32 @@ from structlog.stdlib import ProcessorFormatter
 
 from backend.settings import Settings
 
-_SECRET_FIELDS = frozenset(
-    {
-        "authorization",
-        "token",
-        "access_token",
-        "refresh_token",
-        "password",
-        "secret",
-        "client_secret",
-        "user_ci",
-        "username",
-        "real_name",
-        "phone_num",
-        "phone_number",
-        "account_num",
-        "card_num",
-        "signed_consent",
-    }
+# Names of what is nobody's business, as they are compared: in small letters, without hyphens and underscores. A name that ends with one of
+# them is one, too: `X-User-CI`, `refreshToken`, `MOA_JWT_SECRET`.
+_SECRET_NAMES = (
+    *("authorization", "cookie", "token", "password", "secret", "api_key", "vault_keys", "user_ci", "username", "real_name"),
+    *("phone_num", "phone_number", "phone_no", "account_num", "account_number", "account_no", "card_num", "card_number", "card_no"),
+    *("signed_consent", "연계정보", "주민등록번호", "주민번호", "계좌번호", "카드번호", "전화번호"),
 )
+_SECRET_ENDS = tuple(name.replace("_", "") for name in _SECRET_NAMES)
 _ESCAPED = r"(?<= \\[abfnrtv0]) | (?<= \\x[0-9a-f]{2}) | (?<= \\u[0-9a-f]{4})"  # what repr makes of a line's end, of Korean in bytes
 _TEXT = re.compile(
     r"""
       (?P<kept> (?<![0-9A-Za-z]) [0-9a-f]{8} (?:-[0-9a-f]{4}){3} - [0-9a-f]{12} (?![0-9A-Za-z])           # a UUID
               | (?<!\d) \d{4}-\d\d-\d\d (?: [T\ ]\d\d:\d\d(?::\d\d(?:[.,]\d{1,9})?)? | (?![\d-]) ) )      # a moment, a day
-    | (?P<name> (?: (?<![A-Za-z0-9]) | ESCAPED ) (?i:NAMES) \\?["']? \s* [:=] \s* b?\\?["']? )            # a secret field …
-      (?: (?i:bearer|basic) \s+ )? [^\s"'\\,;&)}\]]+                                                      # … and what is in it
+    | (?P<name> (?: (?<![A-Za-z0-9]) | (?<=[a-z]) (?=[A-Z]) | ESCAPED )                                   # a secret field …
+        (?: (?P<line> (?i:authorization|cookie)) | (?i:NAMES) ) \\?["']? \s* [:=] \s* b? (?P<in> \\?["'])? )
+      (?(in) (?: (?! (?P=in) ) [^\n] )+ | (?(line) [^\n"'\\]+
+        | (?: (?i:bearer|basic) \s+ )? [^\s"'\\,;&)}\]]+ ) )                                              # … and what is in it
     | eyJ [\w-]+ \. [\w-]+ \. [\w-]*                                                                      # a JWT, a JWS
     | (?i: (?<![A-Za-z]) (?:bearer|basic) \s+ ) [^\s"']+
+    | (?<= ://) [^\s/@"']{0,100} : [^\s@"']{1,300} (?=@)                                                  # who logs in, in a URL
     | [A-Za-z0-9+/]{60,} ={0,2}                                                                           # a user_ci has 88
     | [A-Za-z0-9_-]{80,} ={0,2}                                                                           # a signature
     | (?: (?<![A-Za-z0-9_]) (?<!\d\.) | ESCAPED ) \d (?:[\ -]?\d){9,} (?![A-Za-z0-9_] | \.\d)             # accounts, cards, telephones
-    """.replace("ESCAPED", _ESCAPED).replace("NAMES", "|".join(sorted(_SECRET_FIELDS, key=len, reverse=True))),
+    """.replace("ESCAPED", _ESCAPED).replace(
+        "NAMES", "|".join(name.replace("_", "[-_]?") for name in sorted(_SECRET_NAMES, key=len)[::-1])
+    ),
     re.VERBOSE | re.ASCII,
 )
 _HIDDEN = "…"
@@ -96,7 +91,12 @@ def _replacement(found: re.Match[str]) -> str:
 
 def _table(table: Mapping[Any, Any], levels: int) -> dict[str, Any]:
     members = ((_word(name), value) for name, value in islice(table.items(), _MOST))
-    return {name: _HIDDEN if name.lower() in _SECRET_FIELDS else _plain(value, levels) for name, value in members}
+    return {name: _HIDDEN if _tells_a_secret(name) else _plain(value, levels) for name, value in members}
+
+
+@lru_cache(maxsize=1024)
+def _tells_a_secret(name: str) -> bool:
+    return name.lower().replace("-", "").replace("_", "").endswith(_SECRET_ENDS)
 
 
 def _word(name: object) -> str:
@@ -119,6 +119,8 @@ def _plain(value: Any, levels: int) -> Any:
             return _HIDDEN
         case dict():
             return _table(value, levels - 1)
+        case [str() | bytes() as name, _] if _tells_a_secret(_words(name.decode(errors="replace") if isinstance(name, bytes) else name)):
+            return [_plain(name, levels - 1), _HIDDEN]  # a header, as servers and clients keep them
         case list() | tuple() | set() | frozenset():
             return [_plain(inner, levels - 1) for inner in islice(value, _MOST)]
         case _:

@@ -50,6 +50,31 @@ def test_a_secret_field_is_hidden_whatever_is_in_it(name: str) -> None:
         assert hidden(**{name: value}) == {name: "…"}
 
 
+@pytest.mark.parametrize("name", ["user_CI", "x-user-ci", "refreshToken", "Set-Cookie", "MOA_JWT_SECRET", "account_number", "계좌번호"])
+def test_a_secret_field_is_hidden_however_its_name_is_spelled(name: str) -> None:
+    assert hidden(**{name: "x"}) == {name: "…"}
+    as_servers_keep_them = [(name.encode(), b"x"), (name, "x"), ("accept", "*/*")]
+    assert hidden(headers=as_servers_keep_them)["headers"] == [[name, "…"], [name, "…"], ["accept", "*/*"]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no login at postgresql://moa:a-whole/word@db.example:5432/moa",
+        "redis://:whole@valkey:6379",
+        "authorization: Token whole",
+        "Authorization: Digest username=moa, response=whole",
+        "cookie: session=1; other=whole",
+        "{'real_name': 'Gil whole', 'b': 1}",
+        '{"username": "O\'Brien whole"}',
+        '{\\"access_token\\": \\"a whole\\"}',
+        "계좌번호: whole",
+    ],
+)
+def test_all_of_a_secret_is_hidden_and_not_its_first_word_alone(text: str) -> None:
+    assert "whole" not in hidden(event=text)["event"]
+
+
 @pytest.mark.parametrize(
     "secret",
     [JWT, f"Bearer {JWT}", "bearer abc", USER_CI, "110-1234-567890", "1234567890", "5105105105105100", "1234-5678-9012-3456"],
@@ -158,7 +183,8 @@ SECRETS = JWTS | USER_CIS | SIGNATURES | ACCOUNTS
 # What may stand beside a secret. Letters and digits would be a part of it.
 EDGES = st.text(alphabet=" \n\t'\"=:,;()[]{}<>/?&계좌번호는", max_size=5)
 NAMED = st.tuples(
-    st.sampled_from(["access_token", "password", "Authorization", "user_ci", "account_num"]), st.from_regex(r"[a-z]{4,12}", fullmatch=True)
+    st.sampled_from(["access_token", "password", "Authorization", "user_ci", "account_num", "X-User-CI", "accountNumber"]),
+    st.from_regex(r"[a-z]{4,12}", fullmatch=True),
 )
 
 
