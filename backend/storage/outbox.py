@@ -37,6 +37,8 @@ class FeedLog(Protocol):
 
     async def glance(self, user_ids: Sequence[str]) -> list[Position | None]: ...
 
+    async def erase(self, user_id: str) -> None: ...
+
 
 # Facts that are `numbered` (by whoever adds their count to the user's offset) are written, and a delivery for each webhook that wants one.
 # Without webhooks that first part reads an empty table (8 of 56 us); with them it adds rows and waits for nobody.
@@ -85,6 +87,12 @@ _DELETE = statement(
 _BACKLOG = statement(
     """
     SELECT (SELECT count(*) FROM (SELECT 1 FROM outbox LIMIT :most) AS waiting) AS events, (SELECT min(created_at) FROM outbox) AS oldest
+    """
+)
+_GONE = statement(
+    """
+    SELECT name FROM unnest(CAST(:users AS text[])) AS told(name)
+    WHERE NOT EXISTS (SELECT FROM users WHERE user_id = told.name) AND NOT EXISTS (SELECT FROM shared_feeds AS s WHERE s.name = told.name)
     """
 )
 _NEED_NOT_LAST = statement("SET LOCAL synchronous_commit = off")
@@ -204,6 +212,7 @@ class Relay:
         """Deletes what the feeds have. A lost delete costs a repeated append, which the feed ignores, so it need not be durable.
 
         What a feed no longer has, since Valkey was wiped after the append, stays for the sweep: a reader may have opened the new one since.
+        A user who was erased while their facts were on their way is erased once more.
         Returns when a flush that was under way has ended, too.
         """
         async with self._alone:
@@ -220,11 +229,13 @@ class Relay:
         if not done:
             return
 
-        async def delete(connection: Connection) -> None:
+        async def delete(connection: Connection) -> Sequence[str]:
             await _NEED_NOT_LAST.run(connection)
             await _DELETE.run(connection, {"users": list(done), "offsets": list(done.values())})
+            return await _GONE.column(connection, {"users": list(done)})
 
-        await self._database.transaction(delete)
+        for user_id in await self._database.transaction(delete):
+            await self._feed.erase(user_id)
 
     def measured(self) -> Samples:
         """Of this process."""

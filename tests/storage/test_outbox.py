@@ -12,10 +12,11 @@ import pytest
 from redis.asyncio import Redis
 
 from backend.errors import EngineUnavailable
-from backend.events import Event, EventType, Position
+from backend.events import Appended, Event, EventType, Gap, Position
 from backend.jobs.valkey import connect
 from backend.metrics import Metric, Samples
 from backend.realtime.feed import Feed
+from backend.storage import erasing
 from backend.storage.database import Database
 from backend.storage.outbox import Entry, Relay, publish, relayed
 from backend.storage.statements import Connection
@@ -241,3 +242,33 @@ async def test_what_waits_is_shown_with_its_age(world: World) -> None:
     assert shown(await world.relay.waiting(LATER)) == [(Metric.OUTBOX, 2), (Metric.OUTBOX_OLDEST, 2.0)]
     await world.relay.push(ANNA, entries)
     assert shown(world.relay.measured()) == [(Metric.FEED_APPENDED, 2), (Metric.FEED_GAPS, 0)]
+
+
+@pytest.mark.parametrize("before", [0, 3], ids=["the first facts", "later ones"])
+async def test_what_was_on_its_way_brings_nothing_of_an_erased_user_back(world: World, before: int) -> None:
+    """A relay that stood still between reading and appending: the rows went meanwhile, and so did the feed."""
+    if before:
+        await world.relay.push(ANNA, await world.commit(*"abc"[:before]))
+    await world.commit("secret")
+    late = Relay(database=world.database, feed=(stalled := Stalled(world.feed)))
+    sweeping = asyncio.create_task(late.sweep(LATER))
+    await stalled.reached.wait()
+    await world.database.transaction(lambda connection: erasing.erase(connection, ANNA, NOW, traffic_key="key"))
+    await world.feed.erase(ANNA)
+    stalled.goes_on.set()
+    await sweeping
+    await late.close()
+    assert await world.read() == []
+
+
+class Stalled:
+    """A feed whose first append waits."""
+
+    def __init__(self, feed: Feed) -> None:
+        self.reached, self.goes_on = asyncio.Event(), asyncio.Event()
+        self.glance, self.erase, self._append = feed.glance, feed.erase, feed.append
+
+    async def append(self, user_id: str, entries: Sequence[Entry], *, rebase: bool = False) -> Appended | Gap:
+        self.reached.set()
+        await self.goes_on.wait()
+        return await self._append(user_id, entries, rebase=rebase)
