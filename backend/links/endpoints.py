@@ -89,7 +89,8 @@ class LinkEndpoints:
 
     async def _asked(self, request: Request) -> NewRefresh:
         """No body at all asks for everything, as `{}` does."""
-        if "content-type" not in request.headers and request.headers.get("content-length", "0") == "0":
+        empty = request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers
+        if empty and "content-type" not in request.headers:
             return NewRefresh()
         return await read_json(request, NewRefresh, limit=self.max_body)
 

@@ -79,39 +79,44 @@ class Accepting:
         self.accepted = 0  # new ones, by this process
 
     async def begin(self, identity: Identity, org_codes: tuple[str, ...], *, key: str | None, request_id: str) -> Answer:
-        """Accepts a registration; the same `key` with the same providers is answered as the first time."""
-        check_providers(org_codes, self._directory())
-        sealed = self._people.sealed(identity)
+        """Accepts a registration; the same `key` with the same providers is answered as the first time, whatever has changed since."""
+        asked = hashlib.sha256(to_json(org_codes)).digest()
+        try:
+            check_providers(org_codes, self._directory())
+            sealed = self._people.sealed(identity)
+        except Refused:
+            first = await self._first(identity.user_id, key, self._clock.now()) if key is not None else None
+            if first is None or first.body_digest != asked:
+                raise
+            return _replayed(first)
         position = await self._position(identity.user_id)
         now = self._clock.now()
         registration = self._new(identity.user_id, org_codes, now)
         answer = self._answer(registration, position)
-        first = FirstAnswer(
-            body_digest=hashlib.sha256(to_json(org_codes)).digest(), status=ACCEPTED, location=answer.location, body=answer.body
-        )
+        kept = FirstAnswer(body_digest=asked, status=ACCEPTED, location=answer.location, body=answer.body)
         new = registrations.Acceptance(
             registration=new_row(registration, request_id=request_id),
             org_codes=org_codes,
             person_sealed=sealed,
             events=[fact.event() for fact in decide(registration, RecordAcceptance(), now)],
-            once=(key, first) if key is not None else None,
+            once=(key, kept) if key is not None else None,
         )
         entries = await self._database.single(lambda connection: registrations.accept(connection, new, now))
         failpoints.reached(Failpoint.ACCEPT_COMMITTED)
         if key is not None and not entries:
-            return await self._replayed(identity.user_id, key, first, now)
+            first = await self._first(identity.user_id, key, now)
+            if first is None or first.body_digest != asked:
+                raise Refused(Problem.IDEMPOTENCY_CONFLICT)
+            return _replayed(first)
         self.accepted += 1
         job = sign_job(identity.user_id, registration.id, registration.run, request_id=request_id)
         self._afterwards(After(identity.user_id, entries, [job]))
         return answer
 
-    async def _replayed(self, user_id: str, key: str, asked: FirstAnswer, now: datetime) -> Answer:
-        """What was answered when the key was new."""
+    async def _first(self, user_id: str, key: str, now: datetime) -> FirstAnswer | None:
+        """What was answered when the key was new; None: it is."""
         async with self._database.reading() as connection:
-            first = await idempotency.find(connection, user_id, key, now)
-        if first is None or first.body_digest != asked.body_digest:
-            raise Refused(Problem.IDEMPOTENCY_CONFLICT)
-        return Answer(body=first.body, location=first.location, replayed=True)
+            return await idempotency.find(connection, user_id, key, now)
 
     async def retry(self, identity: Identity, registration_id: str, *, request_id: str) -> Answer:
         """Begins the failed providers again; asks for another signature only if one of them needs it."""
@@ -186,6 +191,10 @@ def jobs_of(registration: Registration, *, request_id: str) -> list[Job]:
         for item in registration.items
         if item.status == "waiting"
     ]
+
+
+def _replayed(first: FirstAnswer) -> Answer:
+    return Answer(body=first.body, location=first.location, replayed=True)
 
 
 def _fault(place: int, message: str) -> dict[str, str]:

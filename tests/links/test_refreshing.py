@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -205,6 +206,16 @@ async def test_a_provider_that_was_never_linked_wants_a_consent(anna: Client) ->
     following = await linked(anna, BANK)
     ended = await refreshed(following, BANK, CARD)
     assert (ended[BANK]["status"], ended[CARD]["error"]["user_action"]) == ("completed", "sign_again")
+
+
+async def test_a_body_that_does_not_say_how_long_it_is_is_not_taken_for_none(house: House, anna: Client) -> None:
+    await linked(anna, BANK, CARD)
+
+    async def chosen() -> AsyncIterator[bytes]:
+        yield b'{"providers":["%b"]}' % BANK.encode()
+
+    answer = await anna.http.post("/v1/refresh", content=chosen())
+    assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type"), "not a refresh of everything"
 
 
 async def test_who_asks_twice_is_given_the_refresh_that_is_under_way(house: House, anna: Client) -> None:

@@ -10,10 +10,12 @@ from typing import Any
 import httpx
 import jwt
 import pytest
+from starlette.routing import Route
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from backend import web
+from backend.app import create_app
 from backend.errors import PROBLEMS, Problem
 from tests.registration.house import BANK, BANK2, CARD, SECRET, Client, House, token
 
@@ -298,6 +300,27 @@ async def test_a_token_of_another_scope(house: House) -> None:
     async with house.client("anna", scope="ops other") as operator:
         is_problem(await operator.get(REGISTRATIONS), 403, "scope_missing")
         is_problem(await operator.http.post(REGISTRATIONS, json={"providers": [BANK, BANK2]}), 403, "scope_missing")
+
+
+PUBLIC = {"/", "/ops", "/healthz", "/readyz", "/metrics", "/metrics/all", "/openapi.json", "/asyncapi.json"}
+
+
+async def test_no_route_is_open_to_a_token_without_its_scope(house: House) -> None:
+    """Whatever routes there are: those of operators want `ops`, those of people `user`, before anything else is looked at."""
+    checked = 0
+    for route in create_app(house.settings).routes:
+        if not isinstance(route, Route) or route.path in PUBLIC:
+            continue
+        wanted = "ops" if route.path.startswith(("/ops/", "/v1/webhooks")) else "user"
+        path = route.path.replace("{id}", "x").replace("{org_code}", BANK)
+        for method in route.methods or ():
+            for scope in ("user", "users ops2 OPS,ops", "") if wanted == "ops" else ("ops", "User", "user,ops", ""):
+                headers = {"Authorization": f"Bearer {token('anna', scope=scope)}"}
+                refused = await house.http.request(method, house.url + path, headers=headers)
+                assert refused.status_code == 403, (method, path, scope)
+            assert (await house.http.request(method, house.url + path)).status_code == 401, (method, path)
+            checked += 1
+    assert checked > 30
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from decimal import Decimal
+from pathlib import Path
 
 import httpx
 
+from backend.providers.directory import BUILT_IN
 from tests.registration.house import ALL_SEVEN, BANK, BANK2, CALL_DEADLINE, CARD, INVEST, TELECOM, Client, House
 
 
@@ -95,6 +97,21 @@ async def test_the_same_key_and_body_are_answered_byte_for_byte(house: House, an
     assert (other.status_code, other.json()["code"]) == (409, "idempotency_conflict")
     assert (await post(berta, CARD)).status_code == 202, "a key belongs to its user"
     assert len((await anna.get("/v1/registrations")).json()["registrations"]) == 1
+
+
+async def test_the_first_answer_is_given_again_although_the_provider_has_left_the_directory(
+    house: House, anna: Client, tmp_path: Path
+) -> None:
+    first = await anna.http.post("/v1/registrations", json={"providers": [BANK, CARD]}, headers={"Idempotency-Key": "k"})
+    assert first.status_code == 202
+    later = tmp_path / "providers.toml"
+    later.write_text(BUILT_IN.read_text().replace(CARD, "B1MOACD009"))
+    async with house.another_api(providers_file=later) as url, house.client(anna.sub, url=url) as again:
+        same = await again.http.post("/v1/registrations", json={"providers": [BANK, CARD]}, headers={"Idempotency-Key": "k"})
+        assert (same.status_code, same.content, same.headers["idempotent-replayed"]) == (202, first.content, "true")
+        for providers, key in (([CARD], "k"), ([CARD, BANK], "k"), ([BANK, CARD], "another")):
+            refused = await again.http.post("/v1/registrations", json={"providers": providers}, headers={"Idempotency-Key": key})
+            assert (refused.status_code, refused.json()["code"]) == (422, "unknown_provider")
 
 
 async def test_duplicates_at_once_are_one_registration(house: House, anna: Client) -> None:
