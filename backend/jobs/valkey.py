@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import redis.exceptions
 from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.connection import AbstractConnection, parse_url
-from redis.exceptions import RedisError
+from redis.exceptions import ReadOnlyError, RedisError
 
 from backend.errors import EngineUnavailable
 
@@ -27,8 +27,18 @@ KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}  # a sil
 VALKEY_AWAY = (RedisError, OSError)
 
 
-class _Cancellable(AbstractConnection):
-    """Sends without `asyncio.wait_for`: before Python 3.12 it may swallow a cancellation, and so any deadline around a command."""
+class _Careful(AbstractConnection):
+    """Sends without `asyncio.wait_for`: before Python 3.12 it may swallow a cancellation, and so any deadline around a command.
+
+    Leaves a server that has become a replica: its address may have another by now, and the connection would refuse every write for ever.
+    """
+
+    async def read_response(self, *args: Any, **options: Any) -> Any:
+        try:
+            return await super().read_response(*args, **options)
+        except ReadOnlyError:
+            await self.disconnect(nowait=True)
+            raise
 
     async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:
         if not self.is_connected:
@@ -48,15 +58,15 @@ class _Cancellable(AbstractConnection):
             raise
 
 
-class _Tcp(_Cancellable, Connection):
+class _Tcp(_Careful, Connection):
     pass
 
 
-class _Tls(_Cancellable, SSLConnection):
+class _Tls(_Careful, SSLConnection):
     pass
 
 
-class _Unix(_Cancellable, UnixDomainSocketConnection):
+class _Unix(_Careful, UnixDomainSocketConnection):
     pass
 
 

@@ -70,3 +70,21 @@ async def test_what_valkey_refuses_is_an_engine_that_is_unavailable(valkey_url: 
         await redis.execute_command("EVAL", "return redis.error_reply('MISCONF the disk is full')", 0)
     assert isinstance(caught.value.__cause__, RedisError)
     await redis.aclose()
+
+
+async def test_who_is_no_primary_any_more_is_left_for_whoever_has_its_address_now(valkey_url: str) -> None:
+    redis = connect(valkey_url, timeout=5, pool=1)
+    first = await redis.client_id()
+    await redis.replicaof("127.0.0.1", "1")
+    try:
+        with pytest.raises(EngineUnavailable), engine_errors():
+            await redis.set("key", "value")
+        assert await redis.client_id() != first
+        second = await redis.client_id()
+        script = redis.register_script("return redis.call('SET', KEYS[1], 'value')")
+        with pytest.raises(EngineUnavailable), engine_errors():
+            await script(["key"])
+        assert await redis.client_id() != second
+    finally:
+        await redis.replicaof("NO", "ONE")
+    await redis.aclose()
