@@ -6,6 +6,7 @@ refresh one year. A token that would not fit into a header is `Malformed`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Annotated
 
@@ -80,17 +81,7 @@ def request_call(
             scope=granted.scope,
         )
 
-    return Call(
-        api_code="AU02",
-        scope=Scope.TOKEN,
-        method="POST",
-        path=_PATH,
-        read=read,
-        accepts=OAUTH_ACCEPTED,
-        body=form(fields),
-        content_type=FORM,
-        user=user,
-    )
+    return _call("AU02", fields, read, user)
 
 
 def refresh_call(provider: Provider, token: TokenPair, credentials: Credentials, now: datetime, user: str | None = None) -> Call[TokenPair]:
@@ -115,18 +106,7 @@ def refresh_call(provider: Provider, token: TokenPair, credentials: Credentials,
             scope=token.scope,
         )
 
-    return Call(
-        api_code="AU03",
-        scope=Scope.TOKEN,
-        method="POST",
-        path=_PATH,
-        read=read,
-        accepts=OAUTH_ACCEPTED,
-        body=form(fields),
-        content_type=FORM,
-        user=user,
-        repeatable=True,
-    )
+    return _call("AU03", fields, read, user, repeatable=True)
 
 
 def revoke_call(provider: Provider, access_token: str, credentials: Credentials, user: str | None = None) -> Call[None]:
@@ -148,6 +128,23 @@ def revoke_call(provider: Provider, access_token: str, credentials: Credentials,
         content_type=FORM,
         user=user,
         repeatable=True,
+    )
+
+
+def _call(
+    api_code: str, fields: Mapping[str, str], read: Callable[[str | None, bytes], TokenPair], user: str | None, *, repeatable: bool = False
+) -> Call[TokenPair]:
+    return Call(
+        api_code=api_code,
+        scope=Scope.TOKEN,
+        method="POST",
+        path=_PATH,
+        read=read,
+        accepts=OAUTH_ACCEPTED,
+        body=form(fields),
+        content_type=FORM,
+        user=user,
+        repeatable=repeatable,
     )
 
 

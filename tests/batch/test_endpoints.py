@@ -7,11 +7,7 @@ from functools import partial
 from typing import Any
 
 import httpx
-import jwt
 import pytest
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 
 from backend.batch import overview
 from backend.batch.endpoints import BatchEndpoints
@@ -19,10 +15,7 @@ from backend.batch.pace import MINUTE
 from backend.batch.planning import Planning
 from backend.batch.steering import MOST_LISTED, OPENS_IN, Steering
 from backend.batch.terms import Terms, midnight
-from backend.clock import KST, ManualClock, SystemClock, iso
-from backend.edge import Edge, on_http_exception, on_refused
-from backend.errors import Refused
-from backend.identity import TokenVerifier
+from backend.clock import KST, ManualClock, iso
 from backend.providers.contract import Provider
 from backend.providers.directory import is_sandboxed
 from backend.settings import Settings
@@ -30,8 +23,8 @@ from backend.storage import batch_steering
 from backend.storage.database import Database
 from tests.batch.given import SUNDAY
 from tests.batch.rows import BANK, CARD, directory, linked, provider, ran
+from tests.calling import VERIFIER, caller
 
-SECRET = "a secret for tests that is long enough"
 ONE = datetime(2026, 11, 22, 1, tzinfo=KST)
 SECOND = timedelta(seconds=1)
 SETTINGS = Settings(_env_file=None)  # type: ignore[call-arg]
@@ -57,7 +50,6 @@ class House:
         self.directory = directory(*providers)
 
     def http(self, *, sub: str = "olga", scope: str = "ops") -> httpx.AsyncClient:
-        verifier = TokenVerifier(secret=SECRET, jwks_url=None, clock=SystemClock(), budget=None)
         steering = Steering(
             database=self.database,
             directory=lambda: self.directory,
@@ -65,15 +57,8 @@ class House:
             sandboxed=partial(is_sandboxed, settings=SETTINGS),
             clock=self.clock,
         )
-        endpoints = BatchEndpoints(verifier=verifier, steering=steering, directory=lambda: self.directory, max_body=10_000)
-        app = Starlette(
-            routes=endpoints.routes(),
-            middleware=[Middleware(Edge, allowed_origins=frozenset())],
-            exception_handlers={Refused: on_refused, HTTPException: on_http_exception},
-        )
-        exp = SystemClock().now() + timedelta(hours=1)
-        headers = {"Authorization": "Bearer " + jwt.encode({"sub": sub, "scope": scope, "exp": exp}, SECRET, algorithm="HS256")}
-        return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://moa", headers=headers)
+        endpoints = BatchEndpoints(verifier=VERIFIER, steering=steering, directory=lambda: self.directory, max_body=10_000)
+        return caller(endpoints.routes(), sub=sub, scope=scope)
 
     async def plan(self) -> None:
         now = midnight(SUNDAY)

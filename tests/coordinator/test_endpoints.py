@@ -8,22 +8,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
-import jwt
 import pytest
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from structlog.testing import capture_logs
 
-from backend.clock import ManualClock, SystemClock
+from backend.clock import ManualClock
 from backend.coordinator.endpoints import BreakerEndpoints
 from backend.coordinator.figures import FIGURES, Figures, ValkeyFigures
 from backend.coordinator.modes import Modes
 from backend.coordinator.standing import Probe, Reason, Standing
 from backend.coordinator.stream import MemoryStream, ModesChanged
-from backend.edge import Edge, on_http_exception, on_refused
-from backend.errors import EngineUnavailable, Refused
-from backend.identity import TokenVerifier
+from backend.errors import EngineUnavailable
 from backend.jobs.valkey import connect
 from backend.providers.calls import Scope
 from backend.providers.circuits import Circuit, CircuitState, Mode
@@ -33,10 +27,10 @@ from backend.storage.database import Database
 from backend.storage.decisions import Change
 from backend.storage.operators import Action
 from backend.web import MOST_WORDS
+from tests.calling import VERIFIER, caller
 
 NOW = datetime(2026, 11, 22, 1, 2, 3, tzinfo=UTC)
 MS = NOW.timestamp() * 1000
-SECRET = "a secret for tests that is long enough"
 BANK, CARD, CA = "A1MOABK001", "B1MOACD001", "CAMOA00001"
 TURNS = (*range(0x2028, 0x202F), *range(0x2066, 0x206A))  # characters that break a line, or turn its direction
 DIRECTORY = load_directory(BUILT_IN)
@@ -70,20 +64,12 @@ class Stage:
 
     def http(self, *, sub: str = "olga", scope: str = "ops", **changed: Any) -> httpx.AsyncClient:
         kept = {"modes": self.modes, "standings": self.standings, "stream": self.stream, **changed}
-        verifier = TokenVerifier(secret=SECRET, jwks_url=None, clock=SystemClock(), budget=None)
 
         async def figures() -> Mapping[Circuit, Figures]:
             return self.figures
 
-        endpoints = BreakerEndpoints(verifier=verifier, directory=lambda: DIRECTORY, figures=figures, began=NOW, max_body=10_000, **kept)
-        app = Starlette(
-            routes=endpoints.routes(),
-            middleware=[Middleware(Edge, allowed_origins=frozenset())],
-            exception_handlers={Refused: on_refused, HTTPException: on_http_exception},
-        )
-        exp = SystemClock().now() + timedelta(hours=1)
-        headers = {"Authorization": "Bearer " + jwt.encode({"sub": sub, "scope": scope, "exp": exp}, SECRET, algorithm="HS256")}
-        return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://moa", headers=headers)
+        endpoints = BreakerEndpoints(verifier=VERIFIER, directory=lambda: DIRECTORY, figures=figures, began=NOW, max_body=10_000, **kept)
+        return caller(endpoints.routes(), sub=sub, scope=scope)
 
 
 @pytest.fixture

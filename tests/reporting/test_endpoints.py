@@ -5,20 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import httpx
 import jsonschema_rs
-import jwt
 import pytest
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 
-from backend.clock import ManualClock, SystemClock
+from backend.clock import ManualClock
 from backend.coordinator.stream import MemoryStream
 from backend.documents import openapi
-from backend.edge import Edge, on_http_exception, on_refused
-from backend.errors import Refused
-from backend.identity import TokenVerifier
 from backend.providers.directory import BUILT_IN, load_directory
 from backend.providers.traffic import PROBES
 from backend.reporting.alarms import AlertKind, Alerts
@@ -28,9 +20,9 @@ from backend.reporting.endpoints import ReportEndpoints
 from backend.reporting.reading import Traffic
 from backend.reporting.weeks import Weeks
 from backend.storage.database import Database
+from tests.calling import VERIFIER, caller
 from tests.reporting.given import BANK, CARD, Call, everything, recording, report, tell
 
-SECRET = "a secret for tests that is long enough"
 DIRECTORY = load_directory(BUILT_IN)
 NINE = datetime(2024, 4, 2, 0, 10, tzinfo=UTC)  # ten past nine in Korea, a Tuesday
 HOUR = timedelta(hours=1)
@@ -46,7 +38,7 @@ class Stage:
         self._reports = 0
         traffic = Traffic(database=database)
         endpoints = ReportEndpoints(
-            verifier=TokenVerifier(secret=SECRET, jwks_url=None, clock=SystemClock(), budget=None),
+            verifier=VERIFIER,
             traffic=traffic,
             comparing=Comparing(database=database, traffic=traffic, directory=lambda: DIRECTORY, options=Options(floor=3)),
             weeks=Weeks(database=database),
@@ -55,11 +47,7 @@ class Stage:
             clock=self.clock,
             client_id="moa",
         )
-        self._app = Starlette(
-            routes=endpoints.routes(),
-            middleware=[Middleware(Edge, allowed_origins=frozenset())],
-            exception_handlers={Refused: on_refused, HTTPException: on_http_exception},
-        )
+        self._routes = endpoints.routes()
         self._document = openapi("0")
 
     async def called(self, *calls: Call) -> None:
@@ -68,10 +56,7 @@ class Stage:
         await everything(self._recording)
 
     async def get(self, path: str, *, scope: str = "ops", status: int = 200, **asked: str) -> Any:
-        exp = SystemClock().now() + HOUR
-        token = jwt.encode({"sub": "olga", "scope": scope, "exp": exp}, SECRET, algorithm="HS256")
-        headers = {"Authorization": f"Bearer {token}"}
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(self._app), base_url="http://moa", headers=headers) as http:
+        async with caller(self._routes, scope=scope) as http:
             answer = await http.get(path, params=asked)
         assert answer.status_code == status, answer.text
         if status == 200:
