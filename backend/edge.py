@@ -76,7 +76,14 @@ class Edge:
         except Exception:  # our fault, whatever it is: the client gets a document, the log gets the traceback
             log.exception("request.failed", path=scope["path"])
             if not started:
-                await refuse(problem_answer(Refused(Problem.INTERNAL), of_request), scope, receive, send)
+                await refuse(self._readable(problem_answer(Refused(Problem.INTERNAL), of_request), scope), scope, receive, send)
+
+    def _readable(self, answer: Response, scope: Scope) -> Response:
+        """Also by a page that may call: what failed came past CORSMiddleware, without which a browser tells it nothing."""
+        origin = Headers(scope=scope).get("origin")
+        if origin in self._allowed:
+            answer.headers.update({"Access-Control-Allow-Origin": origin, "Vary": "Origin"})
+        return answer
 
     def _is_welcome(self, headers: Headers) -> bool:
         """No Origin: no browser. Else the API's own, or one that the operator named."""

@@ -14,7 +14,7 @@ from typing import Annotated, TypeVar
 
 import msgspec
 from msgspec import Meta
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from backend.errors import PROBLEMS, Problem, Refused
@@ -95,6 +95,8 @@ async def _body(request: Request, limit: int) -> bytes:
                     raise Refused(Problem.BODY_TOO_LARGE, f"Send at most {limit} bytes.")
     except TimeoutError:
         raise Refused(Problem.BODY_TOO_SLOW) from None
+    except ClientDisconnect:  # nobody will read this; it keeps who went from looking like a fault of ours
+        raise Refused(Problem.MALFORMED_JSON) from None
     return bytes(body)
 
 

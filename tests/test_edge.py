@@ -120,6 +120,12 @@ async def test_our_own_fault_is_a_document_without_its_words_and_a_line_in_the_l
     assert line["path"] == "/fails"
 
 
+async def test_a_page_that_may_call_can_read_of_our_own_fault_too(ask: Ask) -> None:
+    answer = await ask("GET", "/fails", headers={"Origin": "https://app.example"})
+    assert (answer.headers["access-control-allow-origin"], answer.headers["vary"]) == ("https://app.example", "Origin")
+    assert "access-control-allow-origin" not in (await ask("GET", "/fails", headers={"Origin": "http://moa"})).headers
+
+
 async def test_an_answer_that_has_begun_is_not_begun_again() -> None:
     sent: list[dict[str, Any]] = []
 

@@ -141,6 +141,20 @@ async def test_a_body_that_does_not_come_to_its_end(anna: Client, monkeypatch: p
     assert b'"code":"body_too_slow"' in body
 
 
+async def test_a_client_that_goes_in_the_middle_of_its_body_is_no_fault_of_ours(house: House, anna: Client) -> None:
+    lines = [f"POST {REGISTRATIONS} HTTP/1.1", "Host: moa", f"Authorization: {anna.http.headers['authorization']}"]
+    lines += ["X-Request-Id: gone-away", "Content-Type: application/json", "Content-Length: 100", "", '{"providers":']
+    _, writer = await asyncio.open_connection(anna.http.base_url.host, anna.http.base_url.port)
+    writer.write("\r\n".join(lines).encode())
+    await writer.drain()
+    await asyncio.sleep(0.1)  # until the endpoint waits for the rest
+    writer.close()
+    await asyncio.sleep(0.1)
+    assert (await anna.get("/v1/providers")).status_code == 200
+    assert "request.failed" not in house.logs.getvalue()
+    assert 'status="500"' not in (await anna.get("/metrics")).text
+
+
 @pytest.mark.parametrize("media_type", ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/jsonx"])
 async def test_a_body_of_another_kind(anna: Client, media_type: str) -> None:
     is_problem(await post(anna, b'{"providers":["A1MOABK001"]}', **{"Content-Type": media_type}), 415, "unsupported_media_type")
