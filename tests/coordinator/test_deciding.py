@@ -227,6 +227,18 @@ async def test_a_wiped_valkey_is_reminded_of_an_open_circuit_by_who_waits_for_it
         assert granted.state is HALF_OPEN
 
 
+async def test_nodes_decide_for_themselves_while_a_full_valkey_takes_no_decision(fleet: Fleet) -> None:
+    """It can still be read, and heard; but nobody's word would be stored, so nobody may wait for one."""
+    [node] = await fleet.several(1)
+    await fleet.redis.config_set("maxmemory", 1)
+    try:
+        node.following._whole_at = 0.0  # it reads the whole state every few seconds
+        await until(lambda: node.alone.decides)
+    finally:
+        await fleet.redis.config_set("maxmemory", 0)
+    await until(lambda: not node.alone.decides)
+
+
 async def test_a_leader_ends_when_it_is_told_to(fleet: Fleet) -> None:
     await fleet.redis.set(FENCE, 1)
     task = asyncio.ensure_future(fleet.deciding().reign(1))
