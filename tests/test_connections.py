@@ -208,6 +208,8 @@ async def test_who_reads_nothing_of_an_answer_is_left(
     await until(lambda: bool(serving.server_state.connections - before))
     await until(lambda: not serving.server_state.connections - before)
     writer.close()
+    with suppress(OSError):  # it was cut off
+        await writer.wait_closed()
 
 
 async def test_who_reads_slowly_is_served(server: tuple[DrainingServer, int], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ async def door(tmp_path: Path) -> AsyncIterator[Gate]:
         while line := await reader.read(100):
             writer.write(line)
         writer.close()
+        await writer.wait_closed()
 
     async with await asyncio.start_unix_server(echo, str(tmp_path / "s")), gate(tmp_path / "s") as door:
         yield door
@@ -46,7 +47,13 @@ async def visitor(door: Gate) -> AsyncIterator[Comes]:
 
         async def comes() -> Visitor:
             reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
-            stack.callback(writer.transport.abort)
+
+            async def leaves() -> None:
+                writer.transport.abort()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
+
+            stack.push_async_callback(leaves)
             return Visitor(reader, writer)
 
         yield comes
