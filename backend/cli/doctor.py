@@ -24,7 +24,7 @@ from backend.cli.datafolder import runs
 from backend.cli.listing import console
 from backend.cli.mistakes import as_line
 from backend.cli.preflight import check_disk, check_platform, check_python
-from backend.cli.running import settings_of
+from backend.cli.running import database_url, settings_of, valkey_url
 from backend.clock import SystemClock
 from backend.engines import LeftRunning, left_running
 from backend.engines.account import abandoned_homes
@@ -133,7 +133,8 @@ async def _directory(settings: Settings) -> str:
 
 
 async def _postgres(settings: Settings) -> str:
-    url = _known(settings.database_url, "MOA_DATABASE_URL")
+    _known(settings.database_url, "MOA_DATABASE_URL")
+    url = database_url(settings)
     connection = await asyncpg.connect(url)
     try:
         moment, version = await connection.fetchrow("SELECT clock_timestamp(), current_setting('server_version')") or (None, "")
@@ -147,7 +148,8 @@ async def _postgres(settings: Settings) -> str:
 
 
 async def _valkey(settings: Settings) -> str:
-    url = _known(settings.valkey_url, "MOA_VALKEY_URL")
+    _known(settings.valkey_url, "MOA_VALKEY_URL")
+    url = valkey_url(settings)
     async with Redis.from_url(url, socket_timeout=DEADLINE, socket_connect_timeout=DEADLINE) as client:
         seconds, micros = await client.time()
         server = await client.info("server")
@@ -174,10 +176,9 @@ async def _leftovers(_settings: Settings) -> str:
     return f"{home} was made for {data}, which does not point to it any more{others}; remove what you do not want back, to win room"
 
 
-def _known(url: SecretStr | None, variable: str) -> str:
+def _known(url: SecretStr | None, variable: str) -> None:
     if url is None:
         raise Wrong(f"not known: start `moa up`, or set {variable}")
-    return url.get_secret_value()
 
 
 def _same_time(theirs: datetime | None, engine: str) -> None:

@@ -52,6 +52,30 @@ def test_an_url_of_another_database_is_refused(moa, data: Path, monkeypatch: pyt
     assert (said.code, said.err) == (1, "moa: MOA_DATABASE_URL must begin with postgresql:// or postgres://\n")
 
 
+@pytest.mark.parametrize(
+    ("variable", "url"),
+    [
+        ("MOA_DATABASE_URL", "postgresql://moa:hidden/word@db.example:5432/moa"),
+        ("MOA_DATABASE_URL", "postgresql://moa:hidden#word@db.example/moa"),
+        ("MOA_DATABASE_URL", "postgresql://moa@db.example:hidden/moa"),
+        ("MOA_DATABASE_URL", "postgresql://moa@[::hidden/moa"),
+        ("MOA_VALKEY_URL", "redis://:hidden/word@valkey.example:6379"),
+    ],
+)
+@pytest.mark.parametrize("arguments", [("worker",), ("api", "--port", "0"), ("coordinator",)])
+def test_an_url_that_cannot_be_read_is_said_in_one_line_without_it(
+    moa, data: Path, monkeypatch: pytest.MonkeyPatch, variable: str, url: str, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("MOA_DATABASE_URL", "postgresql://moa@one.example:5432,two.example/moa?host=/run")
+    monkeypatch.setenv("MOA_VALKEY_URL", "redis://[::1]:6379/0")
+    monkeypatch.setenv(variable, url)
+    said = moa(*arguments, "--data", str(data))
+    assert said.code == 1
+    assert said.err.startswith(f"moa: {variable} cannot be read; ")
+    assert said.err.count("\n") == 1
+    assert "hidden" not in said.err
+
+
 def test_an_engine_that_is_away_is_said_in_one_line(moa, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOA_DATABASE_URL", "postgresql://moa:hidden@127.0.0.1:1/moa")
     said = moa("migrate", "--data", str(data))
@@ -79,8 +103,10 @@ def test_a_setting_that_does_not_fit_is_named_and_not_repeated(moa, data: Path, 
 
 def test_migrate_brings_an_empty_database_up_to_date(moa, data: Path, monkeypatch: pytest.MonkeyPatch, empty_database_url: str) -> None:
     monkeypatch.setenv("MOA_DATABASE_URL", empty_database_url)
-    for _ in range(2):
-        assert moa("migrate", "--data", str(data)).code == 0
+    for more in ("", f"{'&' if '?' in empty_database_url else '?'}sslmode=prefer"):  # as managed databases give their URLs
+        monkeypatch.setenv("MOA_DATABASE_URL", empty_database_url + more)
+        said = moa("migrate", "--data", str(data))
+        assert (said.code, said.err) == (0, "")
 
 
 def test_a_data_folder_that_cannot_be_made_is_said_in_one_line(moa, data: Path) -> None:

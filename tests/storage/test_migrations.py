@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+import asyncpg
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, text
 
-from backend.storage.migrations import migrate, open_engine
+from backend.storage.database import COMMAND_SECONDS
+from backend.storage.migrations import LOCK, migrate, open_engine
 from backend.storage.schema import metadata
 
 COLUMNS = """
@@ -55,6 +58,17 @@ async def test_two_migrations_at_once_do_the_work_once(empty_database_url: str) 
         locks = await connection.execute(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"))
         assert locks.scalar_one() == 0, "the lock is given back"
     await engine.dispose()
+
+
+@pytest.mark.long
+async def test_who_migrates_waits_for_another_however_long_it_takes(empty_database_url: str) -> None:
+    other = await asyncpg.connect(empty_database_url)
+    await other.execute("SELECT pg_advisory_lock($1)", LOCK)
+    migrating = asyncio.create_task(migrate(empty_database_url))
+    await asyncio.wait({migrating}, timeout=COMMAND_SECONDS + 2)  # the time of a statement elsewhere: PostgreSQL's clock cannot be moved
+    assert not migrating.done()
+    await other.close()
+    await migrating
 
 
 def test_a_users_tables_lead_their_keys_with_the_user() -> None:

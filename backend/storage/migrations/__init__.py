@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import asyncpg
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, make_url, text
+from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from backend.storage.database import COMMAND_SECONDS, CONNECT_SECONDS
+from backend.storage.database import CONNECT_SECONDS
 
-_LOCK = 0x6D6F61_01  # "moa", purpose 1: migrations
+LOCK = 0x6D6F61_01  # "moa", purpose 1: migrations
 
 
 async def migrate(database_url: str) -> None:
@@ -22,28 +23,29 @@ async def migrate(database_url: str) -> None:
     engine = open_engine(database_url)
     try:
         async with engine.connect() as connection:
-            await connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
+            await connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": LOCK})
             await connection.commit()
             try:
                 await connection.run_sync(_upgrade)
                 await connection.commit()
             finally:
                 await connection.rollback()
-                await connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK})
+                await connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": LOCK})
                 await connection.commit()
     finally:
         await engine.dispose()
 
 
 def open_engine(database_url: str) -> AsyncEngine:
-    """One connection for what speaks SQLAlchemy: alembic."""
-    return create_async_engine(
-        make_url(database_url).set(drivername="postgresql+asyncpg"),
-        pool_size=1,
-        max_overflow=0,
-        hide_parameters=True,
-        connect_args={"timeout": CONNECT_SECONDS, "command_timeout": COMMAND_SECONDS, "server_settings": {"application_name": "moa"}},
-    )
+    """One connection for what speaks SQLAlchemy: alembic. asyncpg reads the URL, as it does for everybody else (`?sslmode=require`).
+
+    A statement may take as long as it takes: to index a large table, or to wait for another who migrates.
+    """
+
+    async def connect() -> asyncpg.Connection:
+        return await asyncpg.connect(database_url, timeout=CONNECT_SECONDS, server_settings={"application_name": "moa"})
+
+    return create_async_engine("postgresql+asyncpg://", async_creator=connect, pool_size=1, max_overflow=0, hide_parameters=True)
 
 
 def _upgrade(connection: Connection) -> None:
