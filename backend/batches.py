@@ -40,7 +40,11 @@ Standings = Callable[[], Awaitable[Sequence[Standing]]]
 
 
 def batch_terms(settings: Settings) -> Terms:
-    """On which terms the batch works. Raises `ValueError` for days that cannot be read."""
+    """On which terms the batch works. Raises `ValueError`, which names the setting, for days that cannot be read."""
+    try:
+        said = overrides(day for day in settings.batch_days_said.split(",") if day.strip())
+    except ValueError as exc:
+        raise ValueError(f"MOA_BATCH_DAYS_SAID: {exc}") from exc
     return Terms(
         automatic=settings.batch_automatic,
         calls_per_second=settings.batch_calls_per_second,
@@ -50,7 +54,7 @@ def batch_terms(settings: Settings) -> Terms:
         max_age_days=settings.batch_max_age_days,
         attempts=settings.batch_attempts,
         unknown_attempts=2 if settings.batch_unknown == "repeat" else 1,
-        said=overrides(day for day in settings.batch_days_said.split(",") if day.strip()),
+        said=said,
     )
 
 

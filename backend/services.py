@@ -136,9 +136,13 @@ def people_of(settings: Settings, vault: Vault) -> People:
 
 
 def circuit_options(settings: Settings) -> Options:
-    """How circuits are judged. Raises `ValueError` for values that contradict each other."""
+    """How circuits are judged. Raises `ValueError`, which names the setting, for values that contradict each other."""
     said = {name: getattr(settings, f"circuit_{name}") for name in Options.__struct_fields__}
-    return Options(**said | {"window": WindowKind(settings.circuit_window)})
+    try:
+        return Options(**said | {"window": WindowKind(settings.circuit_window)})
+    except ValueError as exc:
+        name, _, why = str(exc).partition(" ")
+        raise ValueError(f"MOA_CIRCUIT_{name.upper()} {why}") from exc
 
 
 def on_signals(stop: Callable[[], object]) -> None:

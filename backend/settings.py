@@ -26,7 +26,7 @@ LOOKED_AT_EVERY = 1.0  # seconds, for changed vault keys
 class Settings(BaseSettings):
     """Everything that can be set from outside; durations are seconds unless the name says `_ms`."""
 
-    model_config = SettingsConfigDict(env_prefix="MOA_", extra="ignore", frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(env_prefix="MOA_", extra="ignore", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
 
     data: Path = Field(default=Path(".moa"), description="folder of everything that `moa up` makes")
     environment: Literal["development", "production"] = Field(
@@ -38,21 +38,21 @@ class Settings(BaseSettings):
     valkey_url: SecretStr | None = Field(default=None, description="Valkey or Redis (redis://… or unix://…); unset: embedded by `moa up`")
     database_pool: int = Field(default=10, ge=1, le=200, description="PostgreSQL connections per process")
     valkey_pool: int = Field(default=50, ge=5, le=1000, description="Valkey connections per process")
-    valkey_timeout: float = Field(default=5.0, gt=0, description="a command that Valkey has not answered by then has failed")
+    valkey_timeout: float = Field(default=5.0, gt=0, le=60, description="a command that Valkey has not answered by then has failed")
 
     # HTTP
-    host: str = Field(default="127.0.0.1", description="address that the API listens on")
+    host: str = Field(default="127.0.0.1", min_length=1, description="address that the API listens on")
     port: int = Field(default=8000, ge=0, le=65535, description="port that the API listens on")
-    api_url: str = Field(default="http://127.0.0.1:8000", description="where commands such as `moa register` find the API")
+    api_url: str = Field(default="http://127.0.0.1:8000", min_length=1, description="where commands such as `moa register` find the API")
     allowed_origins: str = Field(default="", description="comma-separated origins that browsers may call from, beside the API's own")
-    max_body_bytes: int = Field(default=64 * 1024, ge=1024, description="largest request body")
+    max_body_bytes: int = Field(default=64 * 1024, ge=1024, le=16 * 1024 * 1024, description="largest request body")
     drain_seconds: float = Field(default=25.0, gt=0, le=30, description="time that SIGTERM leaves for finishing")
     rate_limit_per_minute: int = Field(default=600, ge=0, description="requests per user and minute; 0: no limit (`moa up` sets 0)")
     sockets_per_user: int = Field(default=20, ge=0, description="open sockets per user; 0: no limit (`moa up` sets 0)")
 
     # Who may call
     jwt_secret: SecretStr | None = Field(default=None, description="HS256 secret, at least 32 bytes (development)")
-    jwks_url: str | None = Field(default=None, description="JWKS for RS256/ES256 (production)")
+    jwks_url: str | None = Field(default=None, min_length=1, description="JWKS for RS256/ES256 (production)")
     ops_token: SecretStr | None = Field(
         default=None, description="your token of scope `ops` for `moa breakers` and the like, where there is no secret to sign one with"
     )
@@ -64,23 +64,31 @@ class Settings(BaseSettings):
     # MyData
     providers_file: Path | None = Field(default=None, description="provider directory (TOML); unset: the built-in sandbox directory")
     operator_org_code: str = Field(default="ZVMOA00000", pattern=r"^[A-Za-z0-9]{10}$", description="our own organisation code")
-    client_id: str = Field(default="moa-sandbox-client", description="client id registered at the portal")
-    client_secret: SecretStr = Field(default=SecretStr("moa-sandbox-secret"), description="client secret registered at the portal")
-    service_id: str = Field(default="moa", description="service id sent with a token request (auth 002)")
+    client_id: str = Field(default="moa-sandbox-client", min_length=1, description="client id registered at the portal")
+    client_secret: SecretStr = Field(
+        default=SecretStr("moa-sandbox-secret"), min_length=1, description="client secret registered at the portal"
+    )
+    service_id: str = Field(default="moa", min_length=1, description="service id sent with a token request (auth 002)")
     app_scheme_url: str = Field(default="moa://signature", description="where the CA's app sends the person back after signing")
     user_ci: Literal["claim", "derived"] = Field(
         default="derived", description="`claim`: the JWT must carry user_ci; `derived`: invented from `sub` when absent (sandbox)"
     )
-    ca_pending_code: str = Field(default="10001", description="rsp_code of a sign_result that is not signed yet (the standard names none)")
-    ca_denied_code: str = Field(default="10002", description="rsp_code of a sign_result that the person refused (the standard names none)")
-    ca_poll_ms: int = Field(
-        default=200, ge=20, description="wait between two sign_result calls in the first ten seconds; four times it later"
+    ca_pending_code: str = Field(
+        default="10001", min_length=1, description="rsp_code of a sign_result that is not signed yet (the standard names none)"
     )
-    signature_ttl: float = Field(default=300.0, gt=0, description="time in which the person must sign")
-    call_deadline: float = Field(default=20.0, gt=0, description="total time of one provider call")
+    ca_denied_code: str = Field(
+        default="10002", min_length=1, description="rsp_code of a sign_result that the person refused (the standard names none)"
+    )
+    ca_poll_ms: int = Field(
+        default=200, ge=20, le=60_000, description="wait between two sign_result calls in the first ten seconds; four times it later"
+    )
+    signature_ttl: float = Field(default=300.0, gt=0, le=86_400, description="time in which the person must sign")
+    call_deadline: float = Field(default=20.0, gt=0, le=300, description="total time of one provider call")
     slow_after: float = Field(default=3.0, gt=0, le=300, description="a call that is answered later counts as slow to its circuit")
-    defer_seconds: float = Field(default=15.0, gt=0, description="a resting provider that names no time is tried again after this")
-    provider_deadline: float = Field(default=60.0, gt=0, description="total time of one provider's collection")
+    defer_seconds: float = Field(
+        default=15.0, gt=0, le=86_400, description="a resting provider that names no time is tried again after this"
+    )
+    provider_deadline: float = Field(default=60.0, gt=0, le=3_600, description="total time of one provider's collection")
 
     # Circuits (what each means at its boundary: `backend/coordinator/options.py`; every process of a fleet needs the same)
     circuit_window: Literal["count", "time"] = Field(
@@ -123,13 +131,13 @@ class Settings(BaseSettings):
     # Workers
     interactive_jobs: int = Field(default=500, ge=1, description="jobs that one interactive worker runs at once")
     batch_jobs: int = Field(default=50, ge=1, description="jobs that one batch worker runs at once")
-    job_lease: float = Field(default=5.0, gt=0.5, description="a job whose worker is silent for so long goes to another")
-    sweep_seconds: float = Field(default=1.0, gt=0, description="interval in which lost work is looked for")
+    job_lease: float = Field(default=5.0, gt=0.5, le=3_600, description="a job whose worker is silent for so long goes to another")
+    sweep_seconds: float = Field(default=1.0, gt=0, le=3_600, description="interval in which lost work is looked for")
 
     # The weekly batch
     batch_automatic: bool = Field(default=True, description="false: links are refreshed only when an operator says so (`moa batch run`)")
     batch_calls_per_second: float = Field(
-        default=500.0, gt=0, description="calls that a provider takes of the whole fleet where the directory names no number"
+        default=500.0, gt=0, le=1_000_000, description="calls that a provider takes of the whole fleet where the directory names no number"
     )
     batch_skips_refreshed: bool = Field(default=True, description="a link that its person refreshed this week is left alone")
     batch_min_age_days: int = Field(default=0, ge=0, le=6, description="a link that was read so lately is passed over; 0: none is")
@@ -142,7 +150,7 @@ class Settings(BaseSettings):
     )
     batch_in_flight: int = Field(default=500, ge=1, le=10_000, description="links that one batch worker reads at once")
     batch_lease: float = Field(
-        default=1.5, gt=0.5, description="a command whose worker is silent for so long goes to another: a minute is short"
+        default=1.5, gt=0.5, le=3_600, description="a command whose worker is silent for so long goes to another: a minute is short"
     )
     batch_niceness: int = Field(default=10, ge=0, le=19, description="by how much batch workers leave the CPU to others")
     batch_days_said: str = Field(
@@ -157,10 +165,10 @@ class Settings(BaseSettings):
 
     # Sandbox
     sandbox_port: int = Field(default=8900, ge=0, le=65535, description="port that the sandbox listens on")
-    sandbox_url: str = Field(default="http://127.0.0.1:8900", description="where tests and tools steer the sandbox")
+    sandbox_url: str = Field(default="http://127.0.0.1:8900", min_length=1, description="where tests and tools steer the sandbox")
 
     # Telling
-    metrics_host: str = Field(default="127.0.0.1", description="address on which workers and coordinators show their metrics")
+    metrics_host: str = Field(default="127.0.0.1", min_length=1, description="address on which workers and coordinators show their metrics")
     metrics_port: int | None = Field(
         default=None, ge=0, le=65535, description="their port; unset: none (`moa up` finds a free one for each and writes down where)"
     )
@@ -180,9 +188,9 @@ class Settings(BaseSettings):
     traffic_flame: Decimal = Field(default=Decimal("1.5"), gt=1, description="times the calls of a week before from which traffic burns")
     traffic_drop: Decimal = Field(default=Decimal("0.5"), ge=0, lt=1, description="and below which it has dropped")
     traffic_floor: int = Field(default=100, ge=0, description="calls below which neither is said")
-    alert_seconds: float = Field(default=300.0, ge=0, description="between two messages about the same kind of trouble")
-    queue_seconds: float = Field(default=60.0, gt=0, description="that the oldest job may be late before it is an alert")
-    certificate_days: int = Field(default=30, ge=1, description="before a certificate's end from which it is an alert")
+    alert_seconds: float = Field(default=300.0, ge=0, le=604_800, description="between two messages about the same kind of trouble")
+    queue_seconds: float = Field(default=60.0, gt=0, le=86_400, description="that the oldest job may be late before it is an alert")
+    certificate_days: int = Field(default=30, ge=1, le=3_650, description="before a certificate's end from which it is an alert")
 
     # Rehearsing
     failpoints: str = Field(

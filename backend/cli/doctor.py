@@ -20,6 +20,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from backend.batches import batch_terms
 from backend.cli.datafolder import runs
 from backend.cli.listing import console
 from backend.cli.mistakes import as_line
@@ -32,8 +33,9 @@ from backend.errors import MoaError
 from backend.identity import MIN_SECRET_BYTES
 from backend.providers.directory import directory_of
 from backend.reporting.messenger import channels_of
-from backend.services import reach_of
+from backend.services import circuit_options, need, reach_of
 from backend.settings import SECRETS_FILE, Settings
+from backend.storage.vault import Vault
 
 DEADLINE = 5.0  # seconds for one look
 CLOCK_TOLERANCE = 1.0  # seconds between our clock and an engine's
@@ -125,7 +127,20 @@ async def _secrets(settings: Settings) -> str:
         raise Wrong(f"missing: {', '.join(missing)}; run `moa up` once, or set them")
     if settings.jwt_secret is not None and len(settings.jwt_secret.get_secret_value().encode()) < MIN_SECRET_BYTES:
         raise Wrong(f"MOA_JWT_SECRET is shorter than {MIN_SECRET_BYTES} bytes; choose a longer one")
+    try:
+        Vault(need(settings, "vault_keys"))
+    except ValueError as exc:  # its words repeat no key
+        raise Wrong(str(exc)) from exc
     return "all set"
+
+
+async def _rules(settings: Settings) -> str:
+    try:
+        circuit_options(settings)
+        batch_terms(settings)
+    except ValueError as exc:
+        raise Wrong(str(exc)) from exc
+    return "circuits and batch can work with what is set"
 
 
 async def _directory(settings: Settings) -> str:
@@ -193,6 +208,7 @@ LOOKS: dict[str, Look] = {
     "machine": _machine,
     "data folder": _folder,
     "secrets": _secrets,
+    "rules": _rules,
     "provider directory": _directory,
     "PostgreSQL": _postgres,
     "Valkey": _valkey,

@@ -131,6 +131,7 @@ def run_worker(data: Path | None, *, queue: str, fd: int | None, parent: int | N
     with _one_line():
         Vault(need(settings, "vault_keys"))
         need(settings, "asset_id_secret")
+        _check_rules(settings)
     _run(run_worker(settings, queue, metrics_listener(fd, settings)))
 
 
@@ -140,7 +141,18 @@ def run_coordinator(data: Path | None, *, fd: int | None, parent: int | None) ->
     need_engines(settings)
     from backend.coordinators import run_coordinator  # noqa: PLC0415
 
+    with _one_line():
+        _check_rules(settings)
     _run(run_coordinator(settings, metrics_listener(fd, settings)))
+
+
+def _check_rules(settings: Settings) -> None:
+    """Of a coordinator that waits for its turn to lead, too: it is no time to find out then. Raises `ValueError`."""
+    from backend.batches import batch_terms  # noqa: PLC0415
+    from backend.services import circuit_options  # noqa: PLC0415
+
+    circuit_options(settings)
+    batch_terms(settings)
 
 
 @contextmanager

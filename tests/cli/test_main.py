@@ -101,6 +101,45 @@ def test_a_setting_that_does_not_fit_is_named_and_not_repeated(moa, data: Path, 
     assert "hidden-value" not in said.err
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MOA_ALERT_SECONDS", "inf"),
+        ("MOA_CALL_DEADLINE", "inf"),
+        ("MOA_CIRCUIT_FAILURE_RATE", "nan"),
+        ("MOA_SIGNATURE_TTL", "1e18"),
+        ("MOA_CERTIFICATE_DAYS", "9999999999"),
+        ("MOA_HOST", ""),
+        ("MOA_JWKS_URL", ""),
+        ("MOA_CA_PENDING_CODE", ""),
+        ("MOA_CLIENT_SECRET", ""),
+    ],
+)
+def test_what_no_process_could_work_with_is_refused(moa, data: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    said = moa("settings", "--data", str(data))
+    assert (said.code, said.err.count("\n")) == (1, 1)
+    assert said.err.startswith(f"moa: {name}: ")
+
+
+@pytest.mark.parametrize(("name", "value"), [("MOA_CIRCUIT_SIZE", "0"), ("MOA_CIRCUIT_LONGEST_WAIT_MS", "1"), ("MOA_BATCH_DAYS_SAID", "x")])
+@pytest.mark.parametrize("process", ["worker", "coordinator"])
+def test_rules_that_contradict_each_other_are_said_when_a_process_starts_and_not_when_it_leads(
+    moa, data: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, process: str
+) -> None:
+    for needed, given in {
+        "MOA_DATABASE_URL": "postgresql://moa@127.0.0.1:1/moa",
+        "MOA_VALKEY_URL": "redis://127.0.0.1:1",
+        "MOA_VAULT_KEYS": "k:" + "A" * 43 + "=",
+        "MOA_ASSET_ID_SECRET": "x" * 32,
+        name: value,
+    }.items():
+        monkeypatch.setenv(needed, given)
+    said = moa(process, "--data", str(data))
+    assert (said.code, said.err.count("\n")) == (1, 1)
+    assert said.err.startswith(f"moa: {name}")
+
+
 def test_migrate_brings_an_empty_database_up_to_date(moa, data: Path, monkeypatch: pytest.MonkeyPatch, empty_database_url: str) -> None:
     monkeypatch.setenv("MOA_DATABASE_URL", empty_database_url)
     for more in ("", f"{'&' if '?' in empty_database_url else '?'}sslmode=prefer"):  # as managed databases give their URLs
