@@ -107,12 +107,13 @@ def too_late(task: Task, *, taken: int, per_minute: float, now: datetime) -> int
     return max(task.left(taken) - int(minutes * per_minute), 0)
 
 
-def pace_to_expect(task: Task, *, taken: int, limit: float, sent: int, commands: int, now: datetime) -> float:
+def pace_to_expect(task: Task, *, taken: int, limit: float, sent: int, commands: int, is_late: bool, now: datetime) -> float:
     """Links a minute: what the provider takes (`limit`), and of one that is behind no more than its last commands came to.
 
-    `commands`: those of the last minutes that have ended, and `sent` by them; minutes without one say nothing of a pace.
+    `commands`: those of the last minutes that have ended, and `sent` by them; minutes without one say nothing of a pace. `is_late`: at
+    the last look it was, and is until its pace is enough: each new command is counted whole, so that it seems to catch up.
     """
-    if commands < ENOUGH_COMMANDS or lag(task, taken=taken, now=now) < BEHIND.total_seconds():
+    if commands < ENOUGH_COMMANDS or not (is_late or lag(task, taken=taken, now=now) >= BEHIND.total_seconds()):
         return limit
     return min(limit, sent / commands)
 

@@ -90,6 +90,7 @@ class Reconciling:
         self._clock = clock
         self._user_calls: tuple[datetime, Mapping[str, float]] | None = None  # when it was read; calls a second
         self._looked: datetime | None = None  # back
+        self._were_late: frozenset[str] = frozenset()  # then
 
     async def sweep(self, now: datetime) -> int:
         """See `reconcile`."""
@@ -250,8 +251,10 @@ class Reconciling:
             gone = taken.get(code, 0)
             sent, commands = lately.get(code, (0, 0))
             limit = self._limit(provider, seen.plans[code], users).links_per_minute
-            pace = pace_to_expect(task, taken=gone, limit=limit, sent=sent, commands=commands, now=now)
+            was = code in self._were_late
+            pace = pace_to_expect(task, taken=gone, limit=limit, sent=sent, commands=commands, is_late=was, now=now)
             late[code] = too_late(task, taken=gone, per_minute=pace, now=now)
+        self._were_late = frozenset(code for code, left in late.items() if left)
         return late
 
 
