@@ -41,9 +41,9 @@ class _Careful(AbstractConnection):
             raise
 
     async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:
-        if not self.is_connected:
-            await self.connect()  # type: ignore[no-untyped-call]
-        elif check_health:
+        if not self.is_connected:  # its pool connects; redis-py would do it here, too, when the pool has been let go of
+            raise redis.exceptions.ConnectionError("Connection was closed")
+        if check_health:
             await self.check_health()  # type: ignore[no-untyped-call]
         pieces = [command.encode() if isinstance(command, str) else command] if isinstance(command, str | bytes) else command
         try:
@@ -70,6 +70,24 @@ class _Unix(_Careful, UnixDomainSocketConnection):
     pass
 
 
+class _Pool(BlockingConnectionPool):
+    """Once closed it stays so. redis-py would connect again for a command that comes late, and nobody would close that."""
+
+    closed = False
+
+    async def disconnect(self, inuse_connections: bool = True) -> None:
+        self.closed = True
+        await super().disconnect(inuse_connections)
+
+    async def ensure_connection(self, connection: AbstractConnection) -> None:
+        if not self.closed:
+            await super().ensure_connection(connection)
+        if self.closed:  # perhaps while it connected
+            await connection.disconnect(nowait=True)
+            await asyncio.sleep(0)  # who tries again at once can be cancelled
+            raise redis.exceptions.ConnectionError("Client was closed")
+
+
 CONNECTIONS: dict[str, type[AbstractConnection]] = {"redis": _Tcp, "rediss": _Tls, "unix": _Unix}
 
 
@@ -92,7 +110,7 @@ def connect(url: str, *, timeout: float, pool: int) -> Redis:
     if scheme == "rediss":
         options |= {"ssl_check_hostname": True}  # redis-py leaves it off
     options |= parse_url(url) | {"connection_class": CONNECTIONS.get(scheme)}
-    return Redis.from_pool(BlockingConnectionPool(**options))
+    return Redis.from_pool(_Pool(**options))
 
 
 def _keepalive_options() -> dict[int, int]:

@@ -88,3 +88,18 @@ async def test_who_is_no_primary_any_more_is_left_for_whoever_has_its_address_no
     finally:
         await redis.replicaof("NO", "ONE")
     await redis.aclose()
+
+
+async def test_a_client_that_was_closed_stays_closed_whoever_comes_late(valkey_url: str) -> None:
+    redis = connect(valkey_url, timeout=1, pool=2)
+    held = await redis.connection_pool.get_connection()
+    coming = asyncio.create_task(redis.ping())
+    await asyncio.sleep(0)  # it is about to connect
+    await redis.aclose()
+    with pytest.raises(EngineUnavailable), engine_errors():
+        await coming
+    with pytest.raises(EngineUnavailable), engine_errors():
+        await held.send_command("PING")
+    with pytest.raises(EngineUnavailable), engine_errors():
+        await redis.ping()
+    assert not held.is_connected
