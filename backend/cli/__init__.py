@@ -8,6 +8,7 @@ Nothing is decided here; `up.py` keeps the whole system, `serving.py` one proces
 
 from __future__ import annotations
 
+import io
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -37,6 +38,9 @@ def main() -> None:
     """Entry point. A user's mistake is one line, never a traceback."""
     from backend.cli.mistakes import as_line
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without Korean letters shows question marks
     try:
         sys.exit(app(standalone_mode=False, prog_name="moa") or 0)
     except TyperException as exc:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -99,6 +102,19 @@ def test_a_setting_that_does_not_fit_is_named_and_not_repeated(moa, data: Path, 
     assert said.code == 1
     assert said.err.startswith("moa: MOA_PORT: ")
     assert "hidden-value" not in said.err
+
+
+def test_an_output_without_korean_letters_is_no_reason_for_a_traceback(data: Path) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    said = subprocess.run(
+        [sys.executable, "-m", "backend.cli", "plan", "--users", "10", "--data", str(data)],
+        env=environment,
+        capture_output=True,
+        check=False,
+    )
+    assert (said.returncode, said.stderr) == (0, b"")
+    assert b"A1MOABK001" in said.stdout
+    assert said.stdout.isascii()
 
 
 @pytest.mark.parametrize(
