@@ -126,24 +126,22 @@ def test_in_a_terminal_it_is_live_until_ctrl_c(running: Running) -> None:
     heeding = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from backend.cli import main; main()"
     command = [sys.executable, "-c", heeding, "breakers", "--data", str(running.data)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MOA_")} | {"TERM": "xterm", "COLUMNS": "200"}
-    process = subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=subprocess.PIPE, env=environment)
-    os.close(terminal)
-    try:
-        shown, deadline = b"", time.monotonic() + 20
-        while (
-            shown.count(BANK.encode()) < 4 and time.monotonic() < deadline
-        ):  # two looks, a second between them; another process is at work
-            if select.select([controller], [], [], 0.2)[0]:
-                shown += os.read(controller, 65536)
-        assert shown.count(BANK.encode()) >= 4
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=10)
-        assert (process.returncode, err) == (0, b"")
-    finally:
-        with suppress(ProcessLookupError):
-            process.kill()
-        process.wait(10)
-        os.close(controller)
+    with subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=subprocess.PIPE, env=environment) as process:
+        os.close(terminal)
+        try:
+            shown, deadline = b"", time.monotonic() + 20
+            while shown.count(BANK.encode()) < 4 and time.monotonic() < deadline:  # two looks, a second apart; another process is at work
+                if select.select([controller], [], [], 0.2)[0]:
+                    shown += os.read(controller, 65536)
+            assert shown.count(BANK.encode()) >= 4
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=10)
+            assert (process.returncode, err) == (0, b"")
+        finally:
+            with suppress(ProcessLookupError):
+                process.kill()
+            process.wait(10)
+            os.close(controller)
 
 
 def test_what_is_not_closed_stands_first_and_moments_are_said_from_now() -> None:
