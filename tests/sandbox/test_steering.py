@@ -188,6 +188,11 @@ async def test_a_ca_that_is_down_or_hangs(operator: Operator) -> None:
     assert await operator.ca_token()
 
 
+@pytest.mark.parametrize("since", ["nan", "inf", "1e999", "-inf", "today", "[]", "1 2"])
+async def test_a_moment_that_is_none_is_refused(operator: Operator, since: str) -> None:
+    assert (await operator.http.get(f"{operator.url}/sandbox/calls", params={"since": since})).status_code == 422
+
+
 async def test_the_call_log_is_the_truth(operator: Operator, clock: ManualClock) -> None:
     await operator.token("alice", BANK)
     clock.move(timedelta(seconds=10))

@@ -74,8 +74,8 @@ class Control:
     async def read_calls(self, request: Request) -> Response:
         """The call log, oldest first; `org_code` and `since` (Unix seconds, included) narrow it."""
         try:
-            since = float(request.query_params.get("since") or 0)
-        except ValueError:
+            since = msgspec.json.decode(request.query_params.get("since") or "0", type=float)  # without nan and inf, which `float` takes
+        except msgspec.DecodeError:
             return _problem(Problem.VALIDATION_FAILED, errors=[{"field": "since", "message": "Unix seconds"}])
         calls = self.calls.since(since, request.query_params.get("org_code") or None)
 
