@@ -48,6 +48,11 @@ def test_a_week_begins_on_its_sunday() -> None:
     assert sunday_of(SUNDAY + timedelta(days=7)) == SUNDAY + timedelta(days=7)
 
 
+def _slot(name: str, *, average: str, total: str, deviation: str, well: str, failed: str) -> dict[str, str]:
+    times = {"rsp_avg": average, "rsp_total": total, "rsp_stdev": deviation}
+    return {"tm_slot": name, **times, "success_api_cnt": well, "fail_api_cnt": failed}
+
+
 async def test_the_portals_body_is_the_one_of_the_standard(database: Database) -> None:
     nine = MIDNIGHT + 9 * HOUR
     calls = [
@@ -67,38 +72,11 @@ async def test_the_portals_body_is_the_one_of_the_standard(database: Database) -
     assert body == {"type": "1", "client_id": "moa", "inquiry_date": "20210912", "stat_date_cnt": "7"}
     assert [day["stat_date"] for day in days] == [f"202109{number:02}" for number in range(5, 12)]
     assert all(day["org_list"] == [] for day in days[1:])
-    assert days[0]["org_list"] == [
-        {
-            "org_code": BANK,
-            "consent_new": "0",
-            "consent_revoke": "0",
-            "consent_own": "0",
-            "api_type_list": [
-                {
-                    "api_type": "BA01",
-                    "tm_slot_cnt": "2",
-                    "tm_slot_list": [
-                        {
-                            "tm_slot": "00",
-                            "rsp_avg": "30.00",
-                            "rsp_total": "90",
-                            "rsp_stdev": "21.60",
-                            "success_api_cnt": "2",
-                            "fail_api_cnt": "1",
-                        },
-                        {
-                            "tm_slot": "01",
-                            "rsp_avg": "5.00",
-                            "rsp_total": "5",
-                            "rsp_stdev": "0.00",
-                            "success_api_cnt": "1",
-                            "fail_api_cnt": "0",
-                        },
-                    ],
-                }
-            ],
-        }
-    ]
+    morning = _slot("00", average="30.00", total="90", deviation="21.60", well="2", failed="1")
+    day = _slot("01", average="5.00", total="5", deviation="0.00", well="1", failed="0")
+    nobody = {"consent_new": "0", "consent_revoke": "0", "consent_own": "0"}
+    kinds = [{"api_type": "BA01", "tm_slot_cnt": "2", "tm_slot_list": [morning, day]}]
+    assert days[0]["org_list"] == [{"org_code": BANK, **nobody, "api_type_list": kinds}]
     of_users = portal(week, scheduled=False, client_id="moa", leave_out=frozenset({CA}))
     (org,) = of_users["stat_date_list"][0]["org_list"]
     assert (of_users["type"], org["api_type_list"][0]["tm_slot_list"][0]["rsp_total"]) == ("2", "1000")
