@@ -15,7 +15,7 @@ from backend.clock import Clock
 from backend.errors import EngineUnavailable
 from backend.registration.accepting import After
 from backend.registration.jobs import revoke_job
-from backend.storage import erasing, users
+from backend.storage import erasing
 from backend.storage.database import Database
 from backend.storage.erasing import Erasure
 from backend.storage.statements import Connection
@@ -54,7 +54,6 @@ class Forgetting:
         now = self._clock.now()
 
         async def deed(connection: Connection) -> list[str]:
-            await users.lock(connection, user_id)
             return await erasing.erase(connection, user_id, now, traffic_key=self._traffic_key(user_id))
 
         told = await self._database.transaction(deed)

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from backend.storage import traffic
+from backend.storage import traffic, users
 from backend.storage.statements import Connection, statement
 
 _END_LINKS = statement(
@@ -48,10 +48,11 @@ class Erasure(Struct, frozen=True):
 
 
 async def erase(connection: Connection, user_id: str, now: datetime, *, traffic_key: str) -> list[str]:
-    """Erases every row of this user. Returns the providers that are to be told. Under the user's lock, if there is such a user.
+    """Erases every row of this user, whose lock it takes, also if there is no such user. Returns the providers that are to be told.
 
     `traffic_key`: how traffic names this user (`providers.traffic.user_key`).
     """
+    await users.hold(connection, user_id, now)
     told = await _END_LINKS.column(connection, {"user_id": user_id, "now": now})
     for each in _ERASE:
         await each.run(connection, {"user_id": user_id})

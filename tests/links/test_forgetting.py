@@ -10,8 +10,13 @@ import pytest
 
 from backend.clock import SystemClock
 from backend.errors import EngineUnavailable
+from backend.events import RegistrationAccepted
 from backend.links.forgetting import ErasureSweep, Forgetting
+from backend.registration.model import Item, Registration
+from backend.registration.rows import new_row
+from backend.storage import erasing, registrations
 from backend.storage.database import Database
+from backend.storage.outbox import Entry
 from backend.storage.schema import metadata
 from tests.links.test_refreshing import linked
 from tests.registration.house import BANK, CARD, EFIN, Client, House
@@ -94,6 +99,38 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     database = Database(database_url, pool=2)
     yield database
     await database.close()
+
+
+async def accepted(database: Database, name: str) -> list[Entry]:
+    """A registration of anna's, whom nobody may know yet."""
+    now = SystemClock().now()
+    new = Registration(user_id="anna", id=name, created_at=now, sign_before=now, items=(Item(org_code=BANK),))
+    row, told = new_row(new, request_id="req_12345678"), [RegistrationAccepted(registration_id=name, at=now).event()]
+    acceptance = registrations.Acceptance(registration=row, org_codes=[BANK], person_sealed=b"sealed", events=told)
+    return await database.single(lambda connection: registrations.accept(connection, acceptance, now))
+
+
+async def test_who_registers_while_somebody_unknown_is_erased_is_not_erased_by_halves(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twice erased at once, or never seen before: there is no row of theirs to be locked."""
+    begun: list[asyncio.Task[list[Entry]]] = []
+
+    class Meanwhile:
+        async def run(self, *_: object) -> None:
+            begun.append(asyncio.create_task(accepted(database, "reg_1")))
+            await asyncio.wait(begun, timeout=0.3)
+
+    *others, last = erasing._ERASE
+    monkeypatch.setattr(erasing, "_ERASE", (*others, Meanwhile(), last))
+    now = SystemClock().now()
+    await database.transaction(lambda connection: erasing.erase(connection, "anna", now, traffic_key="key"))
+    assert [offset for offset, _ in await begun[0]] == [1]
+    async with database.reading() as connection:
+        row = await registrations.load(connection, "anna", "reg_1")
+    assert row is not None
+    assert row["feed_offset"] == 1, "who was accepted is known"
+    assert [offset for offset, _ in await accepted(database, "reg_2")] == [2]
 
 
 async def test_a_feed_that_could_not_be_erased_is_erased_by_the_sweep(database: Database) -> None:
