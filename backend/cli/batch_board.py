@@ -63,7 +63,9 @@ def batch_table(batch: Batch, now: datetime, *, trouble: str = "") -> Table:
     table = Table(box=box.SIMPLE, title=title, caption=Text(trouble, "red") if trouble else None)
     rehearsed = any(each.rehearsal for each in batch.providers)
     for name in ("institution", "code", "", "due", "done", "failed", "skipped", "unknown", "today", "a minute", "behind", "finish (KST)"):
-        table.add_column(name, justify="left" if name in {"institution", "code", ""} else "right", no_wrap=True)
+        table.add_column(
+            name, justify="left" if name in {"institution", "code", ""} else "right", no_wrap=True, min_width=10 if name == "code" else None
+        )
     if rehearsed:
         table.add_column("rehearsal", justify="right", no_wrap=True)
     for one in sorted((each for each in batch.providers if each.links), key=lambda each: (not each.pace_per_minute, not each.due)):

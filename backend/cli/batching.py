@@ -22,7 +22,7 @@ from rich.live import Live
 from backend.cli import calling
 from backend.cli.batch_board import Batch, batch_table, beginning, holding, said
 from backend.cli.following import Api
-from backend.cli.listing import console
+from backend.cli.listing import console, show
 from backend.cli.operating import EVERY, run
 from backend.clock import SystemClock
 from backend.errors import MoaError
@@ -118,7 +118,7 @@ async def _batch(api: Api) -> Batch:
 
 
 async def _look(api: Api) -> None:
-    console().print(batch_table(await _batch(api), SystemClock().now()))
+    show(batch_table(await _batch(api), SystemClock().now()))
 
 
 async def _watch(api: Api) -> None:

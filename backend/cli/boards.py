@@ -17,6 +17,7 @@ from backend.cli.showing import INDUSTRIES
 
 _STATES = {"open": "red", "half_open": "yellow", "closed": "green"}
 _STATUSES = {"available": "green", "resting": "red", "maintenance": "yellow"}
+_LEAST = {"code": 10, "scope": 5, "state": 9}  # cells: what a narrow terminal shows before anything else
 _URGENCY = {"open": 0, "half_open": 1}
 
 
@@ -42,7 +43,7 @@ def breakers_table(rows: Iterable[Row], now: datetime, *, trouble: str = "") -> 
     table = Table(box=box.SIMPLE, caption=Text(trouble, "red") if trouble else None)
     for name in ("institution", "code", "scope", "state", "mode", "since", "probe", "failures", "calls", "epoch", "reason"):
         right = name in {"since", "probe", "failures", "calls", "epoch"}
-        table.add_column(name, justify="right" if right else "left", no_wrap=name != "reason")
+        table.add_column(name, justify="right" if right else "left", no_wrap=name != "reason", min_width=_LEAST.get(name))
     for row in sorted(rows, key=lambda row: (_URGENCY.get(row.state, 2), row.mode == "auto")):
         table.add_row(
             Text(row.name),
@@ -62,7 +63,9 @@ def breakers_table(rows: Iterable[Row], now: datetime, *, trouble: str = "") -> 
 
 def history_table(actions: Sequence[tuple[str, ...]]) -> Table:
     """When in Korea, who, what, where, why."""
-    table = Table("when (KST)", "who", "action", "institution", "reason", box=box.SIMPLE)
+    table = Table("when (KST)", "who", "action", box=box.SIMPLE)
+    for name in ("institution", "reason"):
+        table.add_column(name, overflow="fold")
     for action in actions:
         table.add_row(*(Text(cell) for cell in action))
     return table
@@ -70,7 +73,9 @@ def history_table(actions: Sequence[tuple[str, ...]]) -> Table:
 
 def providers_table(providers: Sequence[tuple[str, str, str, str]]) -> Table:
     """Code, name, industry, status."""
-    table = Table("code", "name", "industry", "status", box=box.SIMPLE)
+    table = Table(box=box.SIMPLE)
+    for name in ("code", "name", "industry", "status"):
+        table.add_column(name, min_width=_LEAST.get(name))
     for org_code, name, industry, status in providers:
         table.add_row(org_code, Text(name), INDUSTRIES.get(industry, industry), Text(status, _STATUSES.get(status, "")))
     return table

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -24,6 +25,13 @@ PIPED_WIDTH = 220  # columns, when nobody's terminal sets them
 def console() -> Console:
     """Where tables go; in a pipe they are wide rather than broken."""
     return Console() if sys.stdout.isatty() else Console(width=PIPED_WIDTH)
+
+
+def show(table: Table, to: Console | None = None) -> None:
+    """A table of figures, in a narrow terminal as in a pipe: the terminal may break its lines, but no code and no figure is left out."""
+    to = to or console()
+    needed = Measurement.get(to, to.options.update(max_width=PIPED_WIDTH), table).maximum
+    (to if needed <= to.width else Console(width=needed, file=to.file)).print(table)
 
 
 def show_settings(data: Path | None) -> None:

@@ -22,7 +22,7 @@ from rich.live import Live
 from backend.cli import calling
 from backend.cli.boards import Row, breakers_table, history_table, providers_table
 from backend.cli.following import Api
-from backend.cli.listing import console
+from backend.cli.listing import console, show
 from backend.cli.running import settings_of
 from backend.cli.tokens import development_token
 from backend.clock import KST, SystemClock
@@ -156,7 +156,7 @@ async def _breakers(api: Api) -> tuple[Row, ...]:
 
 
 async def _look(api: Api) -> None:
-    console().print(breakers_table(await _breakers(api), SystemClock().now()))
+    show(breakers_table(await _breakers(api), SystemClock().now()))
 
 
 async def _watch(api: Api) -> None:

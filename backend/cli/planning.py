@@ -23,7 +23,7 @@ from backend.batch.picture import Bar, Panel, picture, short
 from backend.batch.plan import Plan
 from backend.batch.rehearsal import Assumed, Pile, Rehearsal, Visitors, rehearse
 from backend.batch.words import because, missing
-from backend.cli.listing import console
+from backend.cli.listing import console, show
 from backend.cli.running import settings_of
 from backend.cli.visitors import read_visitors
 from backend.errors import MoaError
@@ -95,7 +95,7 @@ def _told(when: str, pile: Pile) -> str:
 def _show(week: Rehearsal, providers: tuple[Provider, ...], users: int) -> None:
     to = console()
     to.print(f"Week of Sunday {week.days[0].on}, {users:,} users, each linked to {len(providers)} providers", highlight=False)
-    to.print(_by_provider(week, providers))
+    show(_by_provider(week, providers))
     to.print(_by_day(week))
     flatness = (
         f"Peak to mean: {week.flatness:.3f} as planned, {week.equal:.3f} with an equal share each day, {week.at_once:.3f} all at once"

@@ -195,7 +195,9 @@ def _reasons(each: Reported, *, scheduled: bool) -> Text:
 
 def alerts_table(alerts: Iterable[Alert]) -> Table:
     """Those that are open first."""
-    table = Table("since (KST)", "until (KST)", "kind", "what", "facts", box=box.SIMPLE)
+    table = Table("since (KST)", "until (KST)", "kind", box=box.SIMPLE)
+    for name in ("what", "facts"):
+        table.add_column(name, overflow="fold")  # a key that is cut could be anybody's
     for each in alerts:
         facts = ", ".join(f"{name}: {value}" for name, value in each.facts.items())
         until = _moment(each.closed_at) if each.closed_at else "now"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from backend.cli import calling
 from backend.cli.following import Api
-from backend.cli.listing import console
+from backend.cli.listing import console, show
 from backend.cli.operating import run
 from backend.cli.report_tables import Alerts, Statistics, Traffic, alerts_table, categories_table, providers_table, statistics_table
 
@@ -22,7 +22,7 @@ def show_traffic(data: Path | None, url: str | None, day: datetime | None) -> No
     async def look(api: Api) -> None:
         found = await calling.ask(api, Traffic, "GET", "/ops/traffic", params=asked)
         for each in (categories_table(found), providers_table(found)):
-            console().print(each)
+            show(each)
         console().print(found.text["ko"], markup=False, highlight=False)
         if found.losses.reports or found.losses.calls:
             console().print(f"not in these sums: {found.losses.reports} reports, {found.losses.calls} calls", highlight=False)
@@ -35,7 +35,7 @@ def show_statistics(data: Path | None, url: str | None, week: datetime | None) -
     asked = {"week": f"{week:%Y-%m-%d}"} if week is not None else {}
 
     async def look(api: Api) -> None:
-        console().print(statistics_table(await calling.ask(api, Statistics, "GET", "/ops/statistics", params=asked)))
+        show(statistics_table(await calling.ask(api, Statistics, "GET", "/ops/statistics", params=asked)))
 
     run(data, url, look)
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from datetime import UTC, datetime
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
+from backend.cli.boards import Row, breakers_table
+from backend.cli.listing import show
 from backend.cli.report_tables import (
     Alert,
     Category,
@@ -34,6 +38,44 @@ def printed(table: object) -> str:
     with console.capture() as said:
         console.print(table)
     return said.get()
+
+
+def shown_in_a_narrow_terminal(table: Table) -> str:
+    console = Console(width=80, file=io.StringIO())
+    show(table, console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_a_narrow_terminal_shows_whose_figures_they_are() -> None:
+    nothing, sums = Figure(0, 0), Sums(1_234_567, 1_234_560, 7, 0, 12.34, 5.6)
+    provider = OfProvider("A1MOABK001", "새벽은행", 1_234_567, 100, Figure(1_234_567, 100), nothing, sums, 9, "bank", 1.67, "flame")
+    traffic = Traffic("2024-04-02", "2024-03-26", NOW, (), (provider,), {}, Losses(0, 0))
+    reported = Reported("A1MOABK001", "새벽은행", sums, sums, sums, (Reason("deadline", False, 7),), Consents(1, 2, 3))
+    for table in (providers_table(traffic), statistics_table(Statistics("2024-03-31", "2024-04-06", True, (reported,)))):
+        said = shown_in_a_narrow_terminal(table)
+        for whole in ("새벽은행", "A1MOABK001", "1,234,567", "12.3"):
+            assert whole in said
+    key = "circuit:A1MOABK001:token"
+    assert key in "".join(each for each in printed(alerts_table([Alert(key, "circuit", {}, NOW)])).split())
+
+
+def test_a_board_in_a_narrow_terminal_says_which_circuit_is_open() -> None:
+    row = Row(
+        org_code="A1MOABK001",
+        name="모아 샌드박스 은행",
+        scope="token",
+        state="half_open",
+        mode="auto",
+        epoch=1,
+        reason="probing",
+        since=NOW,
+    )
+    console = Console(width=80)
+    with console.capture() as said:
+        console.print(breakers_table([row], NOW))
+    for whole in ("A1MOABK001", "token", "half_open"):
+        assert whole in said.get()
 
 
 @pytest.mark.system
