@@ -130,6 +130,14 @@ class Messenger:
         await self._under_way.idle()
 
     async def _deliver(self, claim: Claim) -> None:
+        is_news = self._clock.now() - claim.created_at < GIVEN_UP_AFTER  # else nobody was there to send it, or its channel was not named
+        answer = await self._posted(claim) if is_news else None
+        try:
+            await self._settle(claim, answer)
+        except EngineUnavailable as exc:
+            log.warning("notice.sent_again_later", topic=claim.topic, channel=claim.channel, engine=exc.engine)
+
+    async def _posted(self, claim: Claim) -> int | NoAnswer:
         channel = self._channels[claim.channel]
         headers = {"Idempotency-Key": str(claim.id)}
         started = self._clock.monotonic()
@@ -143,14 +151,12 @@ class Messenger:
             attempt=claim.attempts + 1,
             ms=round((self._clock.monotonic() - started) * 1000, 1),
         )
-        try:
-            await self._settle(claim, answer)
-        except EngineUnavailable as exc:
-            log.warning("notice.sent_again_later", topic=claim.topic, channel=channel.id, engine=exc.engine)
+        return answer
 
-    async def _settle(self, claim: Claim, answer: int | NoAnswer) -> None:
+    async def _settle(self, claim: Claim, answer: int | NoAnswer | None) -> None:
+        """`answer` None: it was not sent any more."""
         now = self._clock.now()
-        if is_delivered(answer):
+        if answer is not None and is_delivered(answer):
             await self._database.single(lambda connection: notices.sent(connection, claim, now))
         elif now - claim.created_at >= GIVEN_UP_AFTER:
             if await self._database.single(lambda connection: notices.give_up(connection, claim, now)):

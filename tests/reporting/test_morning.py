@@ -314,6 +314,17 @@ async def test_what_nobody_takes_for_a_day_is_given_up(database: Database, clock
         assert await connection.fetchval("SELECT state FROM notices") == "given_up"
 
 
+async def test_what_nobody_was_there_to_send_for_a_day_is_no_news(database: Database, clock: ManualClock) -> None:
+    receiver = Receiver()
+    process = Process(database, receiver, clock)
+    clock.move(3 * MINUTE)
+    await process.sweep.sweep(clock.now())
+    clock.move(3 * timedelta(days=1))
+    await process.lives(2)
+    assert [text.splitlines()[1].rpartition("오늘 ")[2] for text in receiver.shown.values()] == ["2024-04-05(FRIDAY)"]
+    assert receiver.attempts == 1
+
+
 async def test_without_a_channel_the_message_is_a_line_of_the_log_once(
     database: Database, clock: ManualClock, capsys: pytest.CaptureFixture[str]
 ) -> None:
