@@ -50,10 +50,15 @@ class Leader:
 
     async def _elected(self) -> tuple[int, float]:
         """My fencing token, and when I asked for it."""
+        answered = True
         while True:
             asked = self._clock.monotonic()
-            if token := await self._confirmed(self._lease / 3):
+            token = await self._confirmed(self._lease / 3)
+            if token:
                 return token, asked
+            if answered and token is None:
+                log.warning("leader.not_decided", engine="Valkey")  # whoever starts one must see why nothing happens
+            answered = token is not None
             await asyncio.sleep(self._lease / 3)  # another may go away without a word
 
     async def _reign(self, duties: Callable[[int], Awaitable[None]], token: int, asked: float) -> None:

@@ -174,3 +174,12 @@ async def test_no_two_reigns_have_one_token_though_valkey_lost_its_last_second(c
         async with coordinators.competing(), coordinators.competing():
             await coordinators.until(lambda: len(coordinators.tokens) > 2)
     assert len(set(coordinators.tokens)) == len(coordinators.tokens)
+
+
+async def test_whoever_starts_without_valkey_is_told_once_why_nothing_happens(
+    coordinators: Coordinators, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with coordinators.competing(connect("redis://127.0.0.1:1", timeout=0.2, pool=1)):
+        await asyncio.sleep(LEASE)  # a lease's thirds
+    assert capsys.readouterr().out.count("leader.not_decided") == 1
+    assert coordinators.tokens == []
