@@ -21,7 +21,7 @@ from backend.engines.folders import try_lock, write_private
 from backend.errors import MoaError
 from backend.settings import LOOKED_AT_EVERY, SECRETS_FILE, Settings
 from backend.storage.database import Database
-from backend.storage.resealing import keys_in_use, reseal
+from backend.storage.resealing import Resealed, keys_in_use, reseal
 from backend.storage.vault import Vault, new_key, parsed_keys
 
 NAME = "MOA_VAULT_KEYS"
@@ -56,7 +56,11 @@ async def _rotate(settings: Settings, url: str, keys: str) -> bool:
         used = await keys_in_use(database)
         if any(used[other] for other in others):
             print(f"a rotation to {first} was begun; finishing it")
-        elif _in_file(settings, keys):
+            done = await reseal(database, Vault(keys), _Progress())
+            if done.values or not done.unreadable:
+                return await _told(database, done, keys)
+            print("nothing of it can be finished: what is left does not open")
+        if _in_file(settings, keys):
             keys = f"{new_key(parsed_keys(keys))},{keys}"
             _write(settings, keys)
             print(f"{next(iter(parsed_keys(keys)))} is the first key now")
@@ -64,13 +68,17 @@ async def _rotate(settings: Settings, url: str, keys: str) -> bool:
         else:
             _print_steps(keys)
             return False
-        done = await reseal(database, Vault(keys), _Progress())
-        print(f"sealed anew: {done.values:,}")
-        if done.unreadable:
-            print(f"left as they are, since they do not open: {done.unreadable:,}")
-        return _tell_use(await keys_in_use(database), keys) and not done.unreadable
+        return await _told(database, await reseal(database, Vault(keys), _Progress()), keys)
     finally:
         await database.close()
+
+
+async def _told(database: Database, done: Resealed, keys: str) -> bool:
+    """What a rotation came to; True when all went well."""
+    print(f"sealed anew: {done.values:,}")
+    if done.unreadable:
+        print(f"left as they are, since they do not open: {done.unreadable:,}")
+    return _tell_use(await keys_in_use(database), keys) and not done.unreadable
 
 
 async def _prune(settings: Settings, url: str, keys: str) -> bool:

@@ -190,6 +190,24 @@ def test_values_under_a_lost_key_are_told_and_left(moa, folder: Path, database_u
     assert read_people(database_url, f"{keys_of(folder)},{lost}") == {"k2": PEOPLE, "k9": 3}
 
 
+def test_a_value_that_is_damaged_holds_up_no_further_rotation(moa, folder: Path, database_url: str) -> None:
+    async def damage() -> None:
+        connection = await asyncpg.connect(database_url)
+        await connection.execute(
+            "UPDATE users SET person_sealed = set_byte(person_sealed, 40, get_byte(person_sealed, 40) # 1) WHERE user_id = 'user-000000'"
+        )
+        await connection.close()
+
+    asyncio.run(damage())
+    for expected in (["k2", "k1"], ["k3", "k2", "k1"]):
+        said = moa("keys", "rotate", "--data", str(folder))
+        assert (said.code, "do not open: 1" in said.out) == (1, True), said
+        assert ids_of(folder) == expected
+    grow_old(folder)
+    assert "removed: k2" in moa("keys", "rotate", "--prune", "--data", str(folder)).out
+    assert ids_of(folder) == ["k3", "k1"], "its key is kept"
+
+
 def test_two_rotations_at_once_are_one_too_many(moa, folder: Path) -> None:
     from backend.engines.folders import try_lock  # noqa: PLC0415  # as another process holds it
 
