@@ -13,19 +13,21 @@ from backend.cli.following import Api
 from backend.cli.listing import console, show
 from backend.cli.operating import run
 from backend.cli.report_tables import Alerts, Statistics, Traffic, alerts_table, categories_table, providers_table, statistics_table
+from backend.cli.running import settings_of
 
 
 def show_traffic(data: Path | None, url: str | None, day: datetime | None) -> None:
     """A day beside the same weekday a week before."""
     asked = {"date": f"{day:%Y-%m-%d}"} if day is not None else {}
+    language = settings_of(data).notice_language
 
     async def look(api: Api) -> None:
         found = await calling.ask(api, Traffic, "GET", "/ops/traffic", params=asked)
         for each in (categories_table(found), providers_table(found)):
             show(each)
-        console().print(found.text["ko"], markup=False, highlight=False)
+        console().print(found.text[language], markup=False, highlight=False)
         if found.losses.reports or found.losses.calls:
-            console().print(f"not in these sums: {found.losses.reports} reports, {found.losses.calls} calls", highlight=False)
+            console().print(f"not in these sums: {found.losses.reports:,} reports, {found.losses.calls:,} calls", highlight=False)
 
     run(data, url, look)
 

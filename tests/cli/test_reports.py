@@ -79,12 +79,14 @@ def test_a_board_in_a_narrow_terminal_says_which_circuit_is_open() -> None:
 
 
 @pytest.mark.system
-def test_all_three_answer(running: Running, moa) -> None:
+def test_all_three_answer(running: Running, moa, monkeypatch: pytest.MonkeyPatch) -> None:
     data = ("--data", str(running.data))
     said = moa("traffic", *data)
     assert (said.code, said.err) == (0, "")
     assert "은행 bank" in said.out
     assert "[제공기관 트래픽 증가 알림]" in said.out
+    monkeypatch.setenv("MOA_NOTICE_LANGUAGE", "en")
+    assert "[Provider traffic alert]" in moa("traffic", *data).out
     for command in (("statistics", "--week", "2026-01-04"), ("alerts", "--open"), ("traffic", "--date", "2026-01-04")):
         said = moa(*command, *data)
         assert (said.code, said.err) == (0, ""), command
