@@ -62,6 +62,7 @@ class AlertMessages:
     async def _write(self, connection: Connection, kind: str, found: Sequence[Alert], now: datetime) -> None:
         text = alert_text(found, self._names(), self._language)
         if text is not None and self._channels:
+            await notices.forget(connection, before=now - notices.KEPT)  # with each, so that it keeps up with however many there are
             await notices.add(connection, f"alerts:{kind}:{now.isoformat()}", f"alerts:{kind}", self._channels, text, now)
         await alerts.told(connection, [each.id for each in found], now)
 

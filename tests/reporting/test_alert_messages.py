@@ -13,6 +13,7 @@ from backend.reporting.alarms import AlertKind, Alerts
 from backend.reporting.alert_text import MOST_LINES, WORDS, alert_text
 from backend.reporting.grouping import AlertMessages
 from backend.reporting.morning_text import Language
+from backend.storage import notices
 from backend.storage.alerts import Alert
 from backend.storage.database import Database
 from tests.reporting.given import BANK, CARD, NOW
@@ -61,6 +62,20 @@ class World:
 @pytest.fixture
 def world(database: Database) -> World:
     return World(database)
+
+
+async def test_messages_that_are_old_go_as_fast_as_new_ones_come(world: World) -> None:
+    old = NOW - notices.KEPT - timedelta(days=1)
+    async with world.database.reading() as connection:
+        await connection.execute(
+            "INSERT INTO notices (topic, channel, line, id, body, state, attempts, claims, due_at, created_at)"
+            " SELECT 'old:' || n, 'one', 'old', gen_random_uuid(), '', 'sent', 0, 0, $1, $1 FROM generate_series(1, 2300) n",
+            old,
+        )
+    for kind, facts in list(FACTS.items())[:3]:
+        await world.alerts.raise_alert(kind.value, kind, facts)
+    await world.passes(seconds=10)
+    assert len(await world.texts()) == 3
 
 
 async def test_many_of_a_kind_are_one_message_with_what_to_do(world: World) -> None:
