@@ -6,6 +6,7 @@ it needs an entry in the operators' log. A day is one in Korea; a week is named 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ from backend.web import json_answer, limit_of, malformed
 FORMS = ("summary", "portal")
 TYPES = {"1": True, "2": False}  # of the portal's body: scheduled calls, or users'
 OLDEST = date(2000, 1, 1)  # of a day that can be asked for
+_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)  # of ISO 8601's forms this one alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,19 +98,23 @@ class ReportEndpoints:
             raise malformed("form", "`summary` or `portal`")
         if kind not in TYPES:
             raise malformed("type", "`1` (scheduled calls) or `2` (users' calls)")
-        week = await self.weeks.week(sunday)
+        today = day_of(self.clock.now())
+        week = await self.weeks.week(sunday, today)
         directory = self.directory()
         if form == FORMS[1]:
             leave_out = frozenset({directory.ca.org_code})
             return json_answer(to_json(portal(week, scheduled=TYPES[kind], client_id=self.client_id, leave_out=leave_out)))
         industries = {org_code: industry.value for org_code, industry in industries_of(directory).items()}
-        over = day_of(self.clock.now()) >= sunday + timedelta(days=DAYS)
+        over = today >= sunday + timedelta(days=DAYS)
         return json_answer(to_json({**report(week, names_of(directory), industries), "complete": over}))
 
     async def alarms(self, request: Request) -> Response:
         """What is wrong now, since when; and what was."""
         await self._operator(request)
-        only_open = request.query_params.get("state") == "open"
+        state = request.query_params.get("state")
+        if state not in {None, "open"}:
+            raise malformed("state", "`open`, or nothing for all")
+        only_open = state is not None
         found = await self.alerts.listed(only_open=only_open, limit=limit_of(request, default=100, most=1000))
         return json_answer(to_json({"alerts": [_alert(each) for each in found]}))
 
@@ -134,7 +140,7 @@ def _day(request: Request, name: str) -> date | None:
     if text is None:
         return None
     try:
-        found = date.fromisoformat(text) if len(text) == len("2024-04-02") else None
+        found = date.fromisoformat(text) if _DAY.fullmatch(text) else None
     except ValueError:
         found = None
     if found is None or found < OLDEST:

@@ -20,15 +20,15 @@ class Weeks:
     def __init__(self, *, database: Database) -> None:
         self._database = database
 
-    async def week(self, sunday: date) -> Week:
-        """What there is of the week that begins on that day; of one that is not over, what there is by now. Raises `EngineUnavailable`."""
+    async def week(self, sunday: date, today: date) -> Week:
+        """What there is of the week that begins on that day; nothing of days after `today` in Korea. Raises `EngineUnavailable`."""
         begins, ends = borders(sunday)[0], borders(sunday + timedelta(days=DAYS))[0]
         async with self._database.reading() as connection:
             slots = [_slot(row) for row in await statistics.by_slot(connection, begins, ends)]
             failures = await traffic_sums.failures(connection, begins, ends, without=PROBES)
             consents = [_consents(row, sunday) for row in await statistics.consents(connection, begins, ends)]
         failed = tuple((row["org_code"], row["scheduled"], row["reason"], row["calls"]) for row in failures)
-        return Week(sunday, tuple(slots), failed, tuple(consents))
+        return Week(sunday, tuple(slots), failed, tuple(each for each in consents if each.day <= today))
 
 
 def _slot(row: Row) -> Slot:

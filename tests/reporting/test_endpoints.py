@@ -136,6 +136,8 @@ async def test_the_weekly_report_for_operators_and_for_the_portal(stage: Stage) 
     [
         ("/ops/traffic", {"date": "2024-4-2"}),
         ("/ops/traffic", {"date": "20240402"}),
+        ("/ops/traffic", {"date": "2024-W14-2"}),
+        ("/ops/alerts", {"state": "opened"}),
         ("/ops/traffic", {"date": "2024-02-30"}),
         ("/ops/traffic", {"date": "0001-01-01"}),
         ("/ops/traffic", {"date": "2024-04-03"}),

@@ -66,7 +66,7 @@ async def test_the_portals_body_is_the_one_of_the_standard(database: Database) -
         at(MIDNIGHT - timedelta(milliseconds=1), scheduled=True),  # of Saturday
         at(MIDNIGHT + timedelta(days=7), scheduled=True),  # of the next Sunday
     ]
-    week = await (await given(database, calls)).week(SUNDAY)
+    week = await (await given(database, calls)).week(SUNDAY, SUNDAY + timedelta(days=7))
     body = portal(week, scheduled=True, client_id="moa", leave_out=frozenset({CA}))
     days = body.pop("stat_date_list")
     assert body == {"type": "1", "client_id": "moa", "inquiry_date": "20210912", "stat_date_cnt": "7"}
@@ -103,7 +103,7 @@ async def test_consents_are_counted_by_the_day_on_which_it_happened_and_held_whe
                 "INSERT INTO consent_history (user_id, org_code, tx_id, happened, ends_on, at) VALUES ($1, $2, 'tx', $3, $4, $5)",
                 *(user, org_code, happened, ends_on, moment),
             )
-    week = await Weeks(database=database).week(SUNDAY)
+    week = await Weeks(database=database).week(SUNDAY, SUNDAY + timedelta(days=7))
     of_bank = [each for each in week.consents if each.org_code == BANK]
     assert [(each.new, each.revoked, each.held) for each in of_bank] == [
         (3, 0, 4),
@@ -115,6 +115,10 @@ async def test_consents_are_counted_by_the_day_on_which_it_happened_and_held_whe
         (0, 0, 3),
     ]
     assert next((each.new, each.revoked, each.held) for each in week.consents if each.org_code == CARD) == (0, 1, 0)
+    so_far = await Weeks(database=database).week(SUNDAY, SUNDAY + timedelta(days=2))
+    assert so_far.consents == tuple(each for each in week.consents if each.day <= SUNDAY + timedelta(days=2)), (
+        "a day to come has no figures"
+    )
     (bank, card) = report(week, {BANK: "새벽은행"}, {})["providers"]
     assert (bank["name"], bank["consents"], bank["apis"]) == ("새벽은행", {"new": 5, "revoked": 1, "held": 3}, [])
     assert card["consents"] == {"new": 0, "revoked": 1, "held": 0}
@@ -171,7 +175,7 @@ async def test_a_fortnight_equals_the_call_log_over_restarts_of_whoever_adds_up(
         await everything(recording(stream, database, clock))
 
     for begins in (SUNDAY, SUNDAY + timedelta(days=7)):
-        week = await Weeks(database=database).week(begins)
+        week = await Weeks(database=database).week(begins, begins + timedelta(days=7))
         of_week = [each for each in log if begins <= day_of(each) < begins + timedelta(days=7)]
         assert {
             (each.day, each.at_work, each.org_code, each.api_code, each.scheduled): (
