@@ -225,7 +225,8 @@ class Distribution:
         self.total = 0.0
 
     def add(self, value: float) -> None:
-        """Takes one value in."""
+        """Takes one value in. One below 0 is a time between two machines whose clocks disagree: its sum may not go back."""
+        value = max(value, 0.0)
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 

@@ -71,6 +71,13 @@ async def test_what_is_counted_set_and_observed_is_shown() -> None:
     assert (spread.counts[0], spread.counts[1], spread.counts[-1], sum(spread.counts)) == (1, 1, 1, 3)  # the end of a step is in it
 
 
+def test_a_sum_of_times_never_goes_back_though_two_machines_clocks_disagree() -> None:
+    spread = module.Distribution((1.0,))
+    for value in (0.5, -30.0):
+        spread.add(value)
+    assert (spread.counts, spread.total) == ([2, 0], 0.5)
+
+
 async def test_a_source_that_fails_or_hangs_takes_only_its_own_figures_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SOURCE_SECONDS", 0.05)
     metrics = Metrics()
