@@ -23,19 +23,19 @@ _NEWEST = statement(
     ORDER BY minute DESC LIMIT 1
     """
 )
-_TAKEN_SINCE = statement(f"SELECT {_TAKEN} FROM batch_commands WHERE org_code = :org_code AND minute >= :since")  # noqa: S608
+_TAKEN_SINCE = statement(f"SELECT {_TAKEN} FROM batch_commands WHERE org_code = :org_code AND minute >= :since AND minute < 'infinity'")  # noqa: S608
 _TAKEN_BY_EACH = statement(
     f"""
-    SELECT asked.org_code, {_TAKEN} AS taken
-    FROM unnest(CAST(:org_codes AS text[]), CAST(:since AS timestamptz[])) AS asked(org_code, since)
-    JOIN batch_commands made ON made.org_code = asked.org_code AND made.minute >= asked.since
-    GROUP BY asked.org_code
+    SELECT asked.org_code, made.taken
+    FROM unnest(CAST(:org_codes AS text[]), CAST(:since AS timestamptz[])) AS asked(org_code, since) CROSS JOIN LATERAL (
+      SELECT {_TAKEN} AS taken FROM batch_commands
+      WHERE org_code = asked.org_code AND minute >= asked.since AND minute < 'infinity' HAVING count(*) > 0) made
     """  # noqa: S608
 )
 _ENDED_SINCE = statement(
     f"""
     SELECT org_code, {_TAKEN} AS taken, count(*) AS commands FROM batch_commands
-    WHERE org_code = ANY(CAST(:org_codes AS text[])) AND minute >= :since AND state = 'ended' GROUP BY org_code
+    WHERE org_code = ANY(CAST(:org_codes AS text[])) AND minute >= :since AND minute < 'infinity' AND state = 'ended' GROUP BY org_code
     """  # noqa: S608
 )
 _RANGE = statement(
@@ -79,7 +79,7 @@ _RECOUNT = statement(
 _USER_CALLS = statement(
     """
     SELECT org_code, CAST(sum(calls) AS bigint) AS calls FROM traffic
-    WHERE NOT scheduled AND hour >= :since AND api_code <> :without GROUP BY org_code
+    WHERE NOT scheduled AND hour >= :since AND hour < 'infinity' AND api_code <> :without GROUP BY org_code
     """
 )
 

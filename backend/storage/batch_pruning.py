@@ -12,9 +12,8 @@ COMMANDS_KEPT = timedelta(days=105)  # fifteen weeks
 
 
 def _older(table: str, column: str) -> Statement:
-    return statement(
-        f"DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table} WHERE {column} < :before LIMIT :limit))"  # noqa: S608
-    )
+    old = f"ARRAY(SELECT ctid FROM {table} WHERE {column} < :before AND {column} > '-infinity' LIMIT :limit)"  # noqa: S608  # our own names
+    return statement(f"DELETE FROM {table} WHERE ctid = ANY({old})")  # noqa: S608
 
 
 _BY_WEEK = (

@@ -57,10 +57,10 @@ _SUMS = statement(
 )
 _SUM_SINCE = statement(
     """
-    SELECT made.org_code, CAST(sum(sent - failed - unknown) AS bigint) AS taken
-    FROM unnest(CAST(:org_codes AS text[]), CAST(:since AS timestamptz[])) AS asked(org_code, since)
-    JOIN batch_commands made ON made.org_code = asked.org_code AND made.minute >= asked.since
-    GROUP BY made.org_code
+    SELECT asked.org_code, made.taken
+    FROM unnest(CAST(:org_codes AS text[]), CAST(:since AS timestamptz[])) AS asked(org_code, since) CROSS JOIN LATERAL (
+      SELECT CAST(sum(sent - failed - unknown) AS bigint) AS taken FROM batch_commands
+      WHERE org_code = asked.org_code AND minute >= asked.since AND minute < 'infinity' HAVING count(*) > 0) made
     """
 )
 _TROUBLED = statement(

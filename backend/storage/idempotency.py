@@ -37,7 +37,7 @@ KEPT = """kept AS (
     WHERE first.created_at <= :kept_since
     RETURNING true)"""
 NO_KEY = "kept AS (SELECT true)"
-_FORGET = statement("DELETE FROM idempotency_keys WHERE created_at <= :before")
+_FORGET = statement("DELETE FROM idempotency_keys WHERE created_at BETWEEN '-infinity' AND :before")
 
 
 async def find(connection: Connection, user_id: str, key: str, now: datetime) -> FirstAnswer | None:

@@ -77,7 +77,13 @@ _PUBLISH_SHARED = statement(
     """
 )
 _WAITING = statement('SELECT "offset", event FROM outbox WHERE user_id = :user_id AND "offset" > :after ORDER BY "offset" LIMIT :limit')
-_LEFT_BEHIND = statement("SELECT user_id FROM outbox WHERE created_at < :before GROUP BY user_id ORDER BY min(created_at) LIMIT :limit")
+# Of the oldest rows only: after a long absence of Valkey there are very many, and this is asked each second.
+_LEFT_BEHIND = statement(
+    """
+    SELECT user_id FROM (SELECT user_id, created_at FROM outbox WHERE created_at < :before ORDER BY created_at LIMIT 10000) AS oldest
+    GROUP BY user_id ORDER BY min(created_at) LIMIT :limit
+    """
+)
 _DELETE = statement(
     """
     DELETE FROM outbox USING unnest(CAST(:users AS text[]), CAST(:offsets AS bigint[])) AS done(user_id, top)

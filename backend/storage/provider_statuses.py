@@ -31,7 +31,7 @@ _TELL = statement(
     WITH linked AS (
       SELECT user_id FROM links WHERE org_code = :org_code AND status = 'active' AND user_id > :after ORDER BY user_id LIMIT :most),
     locked AS (
-      SELECT user_id FROM users WHERE user_id IN (SELECT user_id FROM linked) ORDER BY user_id FOR NO KEY UPDATE),
+      SELECT user_id FROM users WHERE user_id = ANY(ARRAY(SELECT user_id FROM linked)) ORDER BY user_id FOR NO KEY UPDATE),
     numbered AS (
       UPDATE users SET feed_offset = users.feed_offset + 1 FROM locked WHERE users.user_id = locked.user_id
       RETURNING users.user_id, users.feed_offset),

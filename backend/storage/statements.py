@@ -1,7 +1,9 @@
 """SQL as values: a statement with named parameters is written once, as a constant, and run bare by asyncpg. RULE but for running.
 
 In: SQL with `:names`. Out: rows of asyncpg, which are read by column name. PostgreSQL infers the type of each parameter from its place;
-where it cannot, the SQL says it (`CAST(:now AS timestamptz)`). Prepared statements are kept by each connection.
+where it cannot, the SQL says it (`CAST(:now AS timestamptz)`). Prepared statements are kept by each connection, and planned without
+their values: PostgreSQL then takes a range with one end for a third of the table, and reads it whole; one with two ends for a two
+hundredth. So whoever looks at an end of a table names the other end, too (`> '-infinity'`).
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ _NOT_AGAIN = statement(
 
 def _too_old(table: str, column: str) -> Statement:
     """Some of what is too old: all of a day at once might take longer than a statement may."""
-    old = f"ARRAY(SELECT ctid FROM {table} WHERE {column} < :before LIMIT :limit)"  # noqa: S608  # our own names
+    old = f"ARRAY(SELECT ctid FROM {table} WHERE {column} < :before AND {column} > '-infinity' LIMIT :limit)"  # noqa: S608  # our own names
     return statement(f"DELETE FROM {table} WHERE ctid = ANY({old})")  # noqa: S608
 
 

@@ -24,7 +24,7 @@ _KNOWN_SINCE = statement("SELECT min(hour) FROM traffic")
 _FAILED = statement(
     """
     SELECT org_code, hour, CAST(sum(calls) AS bigint) AS calls FROM traffic_failures
-    WHERE hour >= :since AND reason = :reason AND scheduled GROUP BY org_code, hour
+    WHERE hour >= :since AND hour < 'infinity' AND reason = :reason AND scheduled GROUP BY org_code, hour
     """
 )
 _FORGET = statement(

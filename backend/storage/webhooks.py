@@ -107,14 +107,16 @@ _OLDEST = statement("SELECT min(created_at) FROM webhook_deliveries WHERE state 
 _GIVE_UP = statement(
     """
     UPDATE webhook_deliveries SET state = 'failed' WHERE (user_id, webhook_id, "offset") IN (
-      SELECT user_id, webhook_id, "offset" FROM webhook_deliveries WHERE state = 'pending' AND created_at < :before
+      SELECT user_id, webhook_id, "offset" FROM webhook_deliveries WHERE state = 'pending'
+        AND created_at < :before AND created_at > '-infinity'
       LIMIT :batch FOR UPDATE SKIP LOCKED)
     """
 )
 _FORGET = statement(
     """
     DELETE FROM webhook_deliveries WHERE (user_id, webhook_id, "offset") IN (
-      SELECT user_id, webhook_id, "offset" FROM webhook_deliveries WHERE state = 'failed' AND created_at < :before LIMIT :batch)
+      SELECT user_id, webhook_id, "offset" FROM webhook_deliveries WHERE state = 'failed'
+        AND created_at < :before AND created_at > '-infinity' LIMIT :batch)
     """
 )
 _CLEAR = statement(
