@@ -128,6 +128,8 @@ def _verifier(foundation: Foundation) -> TokenVerifier:
         jwks_url=settings.jwks_url,
         clock=foundation.clock,
         budget=RateLimit(redis=foundation.valkey, per_minute=per_minute) if per_minute else None,
+        audience=settings.jwt_audience,
+        issuer=settings.jwt_issuer,
     )
 
 

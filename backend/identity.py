@@ -1,7 +1,8 @@
 """Who calls: a JWT becomes an `Identity`, or the request is refused.
 
 Development: HS256 with a secret of at least 32 bytes. Production: RS256/ES256 with the keys of a JWKS URL. The algorithm is never taken
-from the token. Claims that must be there: `sub` (1 to 255 bytes), `exp`, `scope`. A token is never logged and never part of an error.
+from the token. Claims that must be there: `sub` (1 to 255 bytes), `exp`, `scope`; and `aud`, `iss` where they are set, since whoever signs
+for several services says `user` of all of them (RFC 7519, 4.1.1, 4.1.3). A token is never logged and never part of an error.
 """
 
 from __future__ import annotations
@@ -54,11 +55,20 @@ class Budget(Protocol):
 class TokenVerifier:
     """Checks tokens. Give it either `secret` or `jwks_url`; with neither, every token is refused. `budget` None: no limit.
 
-    `patience`: seconds that the server of the keys has for an answer.
+    `audience`, `issuer`: what a token must name as `aud` and `iss`; None: it may name anybody. `patience`: seconds that the server of the
+    keys has for an answer.
     """
 
     def __init__(
-        self, *, secret: str | None, jwks_url: str | None, clock: Clock, budget: Budget | None = None, patience: float = PATIENCE
+        self,
+        *,
+        secret: str | None,
+        jwks_url: str | None,
+        clock: Clock,
+        budget: Budget | None = None,
+        audience: str | None = None,
+        issuer: str | None = None,
+        patience: float = PATIENCE,
     ) -> None:
         if secret is not None and len(secret.encode()) < MIN_SECRET_BYTES:
             raise ValueError(f"MOA_JWT_SECRET must have at least {MIN_SECRET_BYTES} bytes")
@@ -66,6 +76,8 @@ class TokenVerifier:
         self._jwks = PublishedKeys(jwks_url, clock=clock, patience=patience) if jwks_url else None
         self._clock = clock
         self.budget = budget
+        self._audience = audience
+        self._issuer = issuer
 
     async def verify(self, token: str) -> Identity:
         """Raises `Refused` with `token_expired` or `token_invalid`; `EngineUnavailable` when the keys cannot be had."""
@@ -77,16 +89,27 @@ class TokenVerifier:
             raise Refused(Problem.TOKEN_INVALID) from exc
 
     async def _claims(self, token: str) -> dict[str, Any]:
-        # Expiry is checked below against our own clock, so that time can be moved.
-        options: Any = {"verify_exp": False, "verify_iat": False, "verify_aud": False, "require": ["sub", "exp", "scope"]}
         if self._jwks is not None:
             name = jwt.get_unverified_header(token).get("kid")
             if not isinstance(name, str):
                 raise Refused(Problem.TOKEN_INVALID)
-            return jwt.decode(token, await self._jwks.key(name), algorithms=["RS256", "ES256"], options=options)
+            return self._checked(token, await self._jwks.key(name), ["RS256", "ES256"])
         if self._secret is None:
             raise Refused(Problem.TOKEN_INVALID, "This server has no key to check tokens with: set MOA_JWT_SECRET or MOA_JWKS_URL.")
-        return jwt.decode(token, self._secret, algorithms=["HS256"], options=options)
+        return self._checked(token, self._secret, ["HS256"])
+
+    def _checked(self, token: str, key: Any, algorithms: list[str]) -> dict[str, Any]:
+        # Expiry is checked later against our own clock, so that time can be moved.
+        options: Any = {
+            "verify_exp": False,
+            "verify_iat": False,
+            "verify_aud": self._audience is not None,
+            "require": ["sub", "exp", "scope"],
+        }
+        try:
+            return jwt.decode(token, key, algorithms=algorithms, audience=self._audience, issuer=self._issuer, options=options)
+        except (jwt.InvalidAudienceError, jwt.InvalidIssuerError, jwt.MissingRequiredClaimError) as exc:
+            raise Refused(Problem.TOKEN_INVALID, "The token lacks a claim, or was made for another service: see `aud`, `iss`.") from exc
 
     def _identity(self, claims: dict[str, Any]) -> Identity:
         sub, exp, scope = claims["sub"], claims["exp"], claims["scope"]

@@ -53,6 +53,8 @@ class Settings(BaseSettings):
     # Who may call
     jwt_secret: SecretStr | None = Field(default=None, description="HS256 secret, at least 32 bytes (development)")
     jwks_url: str | None = Field(default=None, min_length=1, description="JWKS for RS256/ES256 (production)")
+    jwt_audience: str | None = Field(default=None, min_length=1, description="`aud` that a token must name; unset: any, and none")
+    jwt_issuer: str | None = Field(default=None, min_length=1, description="`iss` that a token must have; unset: any, and none")
     ops_token: SecretStr | None = Field(
         default=None, description="your token of scope `ops` for `moa breakers` and the like, where there is no secret to sign one with"
     )

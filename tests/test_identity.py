@@ -72,6 +72,36 @@ async def test_a_scope_may_be_a_list(verifier: TokenVerifier) -> None:
     assert (await verifier.verify(signed(scope=["user", "ops"]))).scopes == {"user", "ops"}
 
 
+OURS = {"aud": "moa", "iss": "https://login.example"}
+
+
+@pytest.mark.parametrize(
+    ("claims", "good"),
+    [
+        (OURS, True),
+        (OURS | {"aud": ["wallet", "moa"]}, True),
+        (OURS | {"aud": "wallet"}, False),
+        (OURS | {"aud": []}, False),
+        (OURS | {"aud": 7}, False),
+        (OURS | {"iss": "https://login.example/"}, False),
+        ({"aud": "moa"}, False),
+        ({"iss": "https://login.example"}, False),
+        ({}, False),
+    ],
+)
+async def test_a_token_that_was_made_for_another_service_is_refused(clock: ManualClock, claims: dict[str, Any], good: bool) -> None:
+    """One who signs for many services says `user` of all of them."""
+    verifier = TokenVerifier(secret=SECRET, jwks_url=None, clock=clock, audience=OURS["aud"], issuer=OURS["iss"])
+    if good:
+        assert (await verifier.verify(signed(**claims))).user_id == "anna"
+    else:
+        assert await refusal(verifier, signed(**claims)) is Problem.TOKEN_INVALID
+
+
+async def test_whom_a_token_is_for_matters_to_nobody_who_was_not_told(verifier: TokenVerifier) -> None:
+    assert (await verifier.verify(signed(aud="wallet", iss="anybody"))).user_id == "anna"
+
+
 async def test_a_token_ends_at_its_moment(verifier: TokenVerifier, clock: ManualClock) -> None:
     token = signed()
     clock.move(timedelta(hours=1) - timedelta(milliseconds=1))

@@ -34,6 +34,7 @@ def development_token(settings: Settings, *, user: str, ops: bool, ttl: int, now
         "iat": int(now.timestamp()),
         "exp": int((now + timedelta(seconds=ttl)).timestamp()),
         **_invented_person(user),
+        **{name: value for name, value in (("aud", settings.jwt_audience), ("iss", settings.jwt_issuer)) if value is not None},
     }
     if settings.user_ci == "derived":
         claims["user_ci"] = development_user_ci(user)

@@ -58,6 +58,17 @@ async def test_the_server_takes_it_until_it_expires(moa, folder: Path) -> None:
         await later.verify(token)
 
 
+async def test_it_names_the_service_that_the_server_asks_for(moa, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOA_JWT_AUDIENCE", "moa")
+    monkeypatch.setenv("MOA_JWT_ISSUER", "https://login.example")
+    token = moa("token", "--user", "alice", "--data", str(folder)).out.strip()
+    secret = load_settings(folder).jwt_secret
+    assert secret is not None
+    asks = {"audience": "moa", "issuer": "https://login.example"}
+    verifier = TokenVerifier(secret=secret.get_secret_value(), jwks_url=None, clock=ManualClock(datetime.now(UTC)), **asks)
+    assert (await verifier.verify(token)).user_id == "alice"
+
+
 def test_without_user_ci_in_development_the_claim_is_left_out(moa, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOA_USER_CI", "claim")
     assert "user_ci" not in claims_of(moa("token", "--user", "alice", "--data", str(folder)).out.strip(), folder)
