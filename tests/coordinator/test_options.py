@@ -55,7 +55,7 @@ def test_every_option_is_a_setting_with_the_same_default() -> None:
 
 
 def test_settings_that_contradict_each_other_are_refused() -> None:
-    with pytest.raises(ValueError, match="longest_wait_ms"):
+    with pytest.raises(ValueError, match="LONGEST_WAIT_MS"):
         circuit_options(Settings(_env_file=None, circuit_wait_ms=60_000))  # type: ignore[call-arg]
 
 
