@@ -167,6 +167,10 @@ def _plain(form: str) -> Callable[[Any, Mapping[str, str]], str]:
     return lambda value, _: form.format(value)
 
 
+def _counted(noun: str, *more: str) -> Callable[[Any, Mapping[str, str]], str]:
+    return lambda number, _: " ".join((f"{number:,}", noun if number == 1 else f"{noun}s", *more))
+
+
 def _at(form: str) -> Callable[[Any, Mapping[str, str]], str]:
     """A moment in RFC 3339, as it is in Korea."""
 
@@ -203,12 +207,12 @@ _FACTS: Mapping[Language, Mapping[str, Callable[[Any, Mapping[str, str]], str]]]
         "queue": _plain("{}"),
         "sweep": _plain("{}"),
         "reason": _reason(Language.EN),
-        "calls": _plain("{:,} calls"),
-        "found": _plain("{:,} jobs"),
-        "left": _plain("{:,} links left"),
+        "calls": _counted("call"),
+        "found": _counted("job"),
+        "left": _counted("link", "left"),
         "by": _at("window ends {}"),
         "seconds": _plain("oldest job {:,} s late"),
-        "days": _plain("{} days left"),
+        "days": _counted("day", "left"),
         "ends_at": _at("ends {}"),
     },
 }

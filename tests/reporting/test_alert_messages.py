@@ -166,3 +166,9 @@ def test_a_kind_of_another_version_stands_for_itself_and_long_lists_are_cut() ->
     lines = (alert_text(alerts, NAMES, Language.KO) or "").splitlines()
     assert (lines[0], lines[1], lines[-1]) == ("🚨 [알림] moon", "• key:0 (11-22 12:30:00부터)", "외 3건")
     assert alert_text([Alert(id=1, key="k", kind="moon", facts={}, opened_at=NOW, told_at=NOW)], NAMES, Language.KO) is None
+
+
+@pytest.mark.parametrize(("left", "said"), [(0, "0 links left"), (1, "1 link left"), (1200, "1,200 links left")])
+def test_one_is_not_many(left: int, said: str) -> None:
+    late = Alert(id=1, key="k", kind=AlertKind.BATCH_LATE, facts={"left": left}, opened_at=NOW)
+    assert said in (alert_text([late], NAMES, Language.EN) or "")
