@@ -141,6 +141,36 @@ async def test_a_cancellation_is_not_lost_when_the_connection_has_ended_before(s
     await database.close()
 
 
+async def test_what_was_called_off_ends_at_postgresql_too_and_keeps_no_place_there(database: Database, shared_url: str) -> None:
+    # Six who wait for one locked person and give up, with a pool of eight: nobody of them is left, though the lock is still held.
+    holder, onlooker = await asyncpg.connect(shared_url), await asyncpg.connect(shared_url)
+    await holder.execute(ENTER, "anna")
+    lock = holder.transaction()
+    await lock.start()
+    await holder.execute("UPDATE users SET feed_offset = 1")
+
+    async def waits(connection: Connection) -> None:
+        await connection.execute("UPDATE users SET feed_offset = 2")
+
+    waiting = [asyncio.create_task(database.single(waits)) for _ in range(6)]
+    async with asyncio.timeout(5):
+        await _until_waiting(onlooker, 6)
+    for each in waiting:
+        each.cancel()
+    await asyncio.wait(waiting)
+    async with asyncio.timeout(5):
+        await _until_waiting(onlooker, 0)
+    await lock.rollback()
+    assert await holder.fetchval("SELECT feed_offset FROM users") == 0
+    await holder.close()
+    await onlooker.close()
+
+
+async def _until_waiting(connection: asyncpg.Connection, count: int) -> None:
+    while await connection.fetchval("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'moa' AND state = 'active'") != count:
+        await asyncio.sleep(0.05)
+
+
 async def test_a_transaction_is_repeated_when_postgresql_asks_for_it(database: Database) -> None:
     tries = 0
 
