@@ -42,15 +42,19 @@ _RENEW = statement(
     """
 )
 _LISTED = statement("SELECT * FROM links WHERE user_id = :user_id ORDER BY org_code")
+# The link is locked before its token is read: who renews one holds no user's lock, and a row that was only joined would be the one from
+# before, whose token the provider has dropped.
 _END = statement(
     """
-    WITH ended AS (
+    WITH was AS MATERIALIZED (
+      SELECT user_id, org_code, access_token_sealed FROM links
+      WHERE user_id = :user_id AND org_code = :org_code AND status = ANY(CAST(:from_status AS text[]))
+        AND (CAST(:consent_tx_id AS text) IS NULL OR consent_tx_id = :consent_tx_id)
+      FOR NO KEY UPDATE),
+    ended AS (
       UPDATE links SET status = :status, access_token_sealed = NULL, access_expires_at = NULL, refresh_token_sealed = NULL,
         refresh_expires_at = NULL, search_timestamps = '{}', notice_on = NULL, updated_at = :now
-      FROM links was
-      WHERE links.user_id = :user_id AND links.org_code = :org_code AND links.status = ANY(CAST(:from_status AS text[]))
-        AND (CAST(:consent_tx_id AS text) IS NULL OR links.consent_tx_id = :consent_tx_id)
-        AND was.user_id = links.user_id AND was.org_code = links.org_code
+      FROM was WHERE links.user_id = was.user_id AND links.org_code = was.org_code
       RETURNING links.consent_tx_id, links.consent_ends_on, was.access_token_sealed),
     noted AS (
       INSERT INTO consent_history (user_id, org_code, tx_id, happened, ends_on, at)
