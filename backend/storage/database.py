@@ -40,10 +40,9 @@ _REPEAT = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)  # the sam
 _SESSION = {
     "application_name": "moa",
     "idle_in_transaction_session_timeout": "30000",
-    # Who gave up a statement leaves its connection. Without these PostgreSQL goes on with it, waits for a lock as long as that takes, and
+    # Who gave up a statement leaves its connection. Without this PostgreSQL goes on with it, waits for a lock as long as that takes, and
     # keeps a place of its `max_connections` that is in no pool: it looks each second whether we are there, and ends what none of us awaits.
     "client_connection_check_interval": "1000",
-    "statement_timeout": str(int((COMMAND_SECONDS + 5) * 1000)),
     "timezone": "UTC",
     "plan_cache_mode": "force_generic_plan",  # every statement goes by keys; to plan one anew costs more than to run it
     "jit": "off",
