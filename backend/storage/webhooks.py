@@ -94,6 +94,16 @@ _FAILED = statement(
     WHERE {_OURS}
     """  # noqa: S608  # a constant
 )
+# What waits for one that failed is due with it: else whoever claims would look at all of these, each time, before those that may be sent.
+_HELD_UP = statement(
+    """
+    UPDATE webhook_deliveries later SET due_at = :due_at FROM webhook_deliveries failed
+    WHERE failed.user_id = :user_id AND failed.webhook_id = :id AND failed."offset" = :offset AND failed.state = 'pending'
+      AND failed.attempts < :overtaken_after
+      AND later.user_id = :user_id AND later.webhook_id = :id AND later."offset" > :offset AND later.state = 'pending'
+      AND later.due_at < :due_at
+    """
+)
 _ILL = statement(
     """
     UPDATE webhooks SET failures = failures + 1, last_failed_at = CAST(:now AS timestamptz), last_failure = :reason,
@@ -229,6 +239,8 @@ async def oldest(connection: Connection) -> datetime | None:
 async def failed(connection: Connection, taken: Claim, reason: str, *, due_at: datetime, over: bool, now: datetime) -> bool:
     """It is tried again at `due_at`, or never (`over`). False: the lease had gone to somebody else."""
     ours = await _changed(connection, _FAILED, {**taken.key(), "due_at": due_at, "over": over})
+    if ours:
+        await _HELD_UP.run(connection, {**taken.key(), "due_at": due_at, "overtaken_after": OVERTAKEN_AFTER})
     await _ILL.run(connection, {"id": taken.webhook_id, "reason": reason, "ill": ILL_AFTER, "longest": LONGEST_REST, "now": now})
     return ours
 
