@@ -34,6 +34,7 @@ from backend.realtime.feed import OPERATORS
 from backend.registration.sweeping import IdempotencySweep, OpenWorkSweep, OutboxSweep
 from backend.reporters import Reporters, operators_poster, reporters
 from backend.reporting.recording import Recording
+from backend.reporting.rolling import ConsentDays
 from backend.services import Foundation, circuit_options, found, on_signals, reach_of
 from backend.settings import Settings
 from backend.storage import traffic
@@ -42,6 +43,8 @@ from backend.watching import shown_as_leader, watch_deliveries, watch_fleet
 from backend.webhooks.sending import DeliverySweep
 
 LEADER_LEASE = 5.0  # seconds
+ROLLED_EVERY = 10.0  # seconds between two looks whether a day of consents is to be added up
+ROLLED_WITHIN = 2 * 3600.0  # seconds for all days that were missed
 
 
 async def run_coordinator(settings: Settings, listener: socket.socket | None = None) -> None:
@@ -94,6 +97,7 @@ class _Lead:
             group.create_task(self._record())
             group.create_task(self._told.messenger.run())
             group.create_task(self._batch())
+            group.create_task(self._roll())
 
     async def close(self) -> None:
         await self._told.close()
@@ -102,6 +106,11 @@ class _Lead:
         await self._fleets.known.wait()  # which days are too old is not for one machine to say
         stream, database = ValkeyStream(self._foundation.valkey), self._foundation.database
         await Recording(stream=stream, database=database, clock=self._fleets, oldest=OLDEST).run()
+
+    async def _roll(self) -> None:
+        """Beside everything else: a day may take its time."""
+        days = CountedSweep(ByFleetClock(ConsentDays(database=self._foundation.database), self._fleets), self._foundation.metrics)
+        await Sweeper([days], ROLLED_EVERY, clock=self._fleets, deadline=ROLLED_WITHIN).run()
 
     async def _batch(self) -> None:
         await self._fleets.known.wait()

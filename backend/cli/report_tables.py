@@ -111,6 +111,7 @@ class Statistics(Struct, frozen=True):
     ends: str
     complete: bool
     providers: tuple[Reported, ...]
+    consents_missing: tuple[str, ...] = ()
 
 
 class Alert(Struct, frozen=True):
@@ -166,7 +167,8 @@ def providers_table(traffic: Traffic) -> Table:
 
 def statistics_table(found: Statistics) -> Table:
     """A row of an institution for each that asked: users, the weekly batch, and probes, which nobody asked for. calls = the next three."""
-    state = "" if found.complete else ", not over yet"
+    missing = found.consents_missing
+    state = f", consents without {missing[0]} to {missing[-1]}" if missing else "" if found.complete else ", not over yet"
     table = Table("provider", "code", "asked", title=f"{found.week} to {found.ends}{state}", title_justify="left", box=box.SIMPLE)
     _numbers(table, "calls", "successes", "failures", "cancelled", "mean ms", "deviation", "consents", "new", "revoked")
     table.add_column("failed by")

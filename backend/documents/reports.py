@@ -89,8 +89,13 @@ def _statistics() -> dict[str, Schema]:
         }
     )
     summary = obj(
-        {"week": DAY, "ends": DAY, "complete": {**FLAG, "description": "The week is over"}, "providers": listed(provider)},
-        {},
+        {
+            "week": DAY,
+            "ends": DAY,
+            "complete": {**FLAG, "description": "The week is over, and no day is missing"},
+            "providers": listed(provider),
+        },
+        {"consents_missing": {**listed(DAY), "description": "Days whose consents are still being added up; absent: none"}},
         "`form=summary`",
     )
     slot = obj(dict.fromkeys(("tm_slot", "rsp_avg", "rsp_total", "rsp_stdev", "success_api_cnt", "fail_api_cnt"), TEXT))

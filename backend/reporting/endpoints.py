@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from backend.clock import Clock, iso
+from backend.errors import Problem, Refused
 from backend.events import Industry, to_json
 from backend.identity import Identity, TokenVerifier, identify
 from backend.providers.directory import Directory
@@ -35,6 +36,8 @@ from backend.web import json_answer, limit_of, malformed
 
 FORMS = ("summary", "portal")
 TYPES = {"1": True, "2": False}  # of the portal's body: scheduled calls, or users'
+MISSING_FOR = 60  # seconds after which to ask again for what is still being added up
+_MISSING = "Consents of that week are still being added up. Nothing was lost; try again in a minute."
 OLDEST = date(2000, 1, 1)  # of a day that can be asked for
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)  # of ISO 8601's forms this one alone
 
@@ -102,11 +105,13 @@ class ReportEndpoints:
         week = await self.weeks.week(sunday, today)
         directory = self.directory()
         if form == FORMS[1]:
+            if week.missing:
+                raise Refused(Problem.ENGINE_UNAVAILABLE, _MISSING, retry_after=MISSING_FOR)
             leave_out = frozenset({directory.ca.org_code})
             return json_answer(to_json(portal(week, scheduled=TYPES[kind], client_id=self.client_id, leave_out=leave_out)))
         industries = {org_code: industry.value for org_code, industry in industries_of(directory).items()}
         over = today >= sunday + timedelta(days=DAYS)
-        return json_answer(to_json({**report(week, names_of(directory), industries), "complete": over}))
+        return json_answer(to_json({**report(week, names_of(directory), industries), "complete": over and not week.missing}))
 
     async def alarms(self, request: Request) -> Response:
         """What is wrong now, since when; and what was."""

@@ -49,6 +49,7 @@ class Week(Struct, frozen=True):
     slots: tuple[Slot, ...]
     failures: tuple[tuple[str, bool, str, int], ...]  # org_code, scheduled, reason, calls; without probes
     consents: tuple[Consents, ...]
+    missing: tuple[date, ...] = ()  # days of which consents are still being added up
 
     @property
     def days(self) -> Sequence[date]:
@@ -59,6 +60,27 @@ class Week(Struct, frozen=True):
 def sunday_of(day: date) -> date:
     """The Sunday with which the week of a day begins."""
     return day - timedelta(days=(day.weekday() + 1) % DAYS)
+
+
+def summed_up(before: Iterable[Consents], changed: Iterable[Consents], last: date) -> Sequence[Consents]:
+    """Each day from the first that changed up to `last`, of everybody who was there by then.
+
+    `before`: of the day before them; `changed`: by day, where `held` is by how many there are more than the day before.
+    """
+    held = {each.org_code: each.held for each in before}
+    by_day: dict[date, dict[str, Consents]] = {}
+    for each in changed:
+        by_day.setdefault(each.day, {})[each.org_code] = each
+    day = max((each.day + timedelta(days=1) for each in before), default=min(by_day, default=last))
+    found = []
+    while day <= last:
+        of_day = by_day.get(day, {})
+        held |= {code: held.get(code, 0) + each.held for code, each in of_day.items()}
+        for code in sorted(held):
+            new, revoked = (of_day[code].new, of_day[code].revoked) if code in of_day else (0, 0)
+            found.append(Consents(day=day, org_code=code, new=new, revoked=revoked, held=held[code]))
+        day += timedelta(days=1)
+    return found
 
 
 def figures(sums: Sums) -> dict[str, Any]:
@@ -82,6 +104,7 @@ def report(week: Week, names: Mapping[str, str], industries: Mapping[str, str]) 
         "week": week.begins.isoformat(),
         "ends": week.days[-1].isoformat(),
         "providers": [_of_one(code, week, names.get(code, code), industries.get(code)) for code in codes],
+        **({"consents_missing": [day.isoformat() for day in week.missing]} if week.missing else {}),
     }
 
 

@@ -41,17 +41,17 @@ class Statement:
         """The first row; None: there is none."""
         return await connection.fetchrow(self.sql, *self._in_order(values))
 
-    async def value(self, connection: Connection, values: Values = _NONE) -> Any:
-        """The first column of the first row; None: there is no row."""
-        return await connection.fetchval(self.sql, *self._in_order(values))
+    async def value(self, connection: Connection, values: Values = _NONE, *, seconds: float | None = None) -> Any:
+        """The first column of the first row; None: there is no row. `seconds` of a time limit of its own."""
+        return await connection.fetchval(self.sql, *self._in_order(values), timeout=seconds)
 
     async def column(self, connection: Connection, values: Values = _NONE) -> list[Any]:
         """The first column of every row."""
         return [row[0] for row in await self.rows(connection, values)]
 
-    async def run(self, connection: Connection, values: Values = _NONE) -> int:
-        """How many rows it changed."""
-        status = await connection.execute(self.sql, *self._in_order(values))
+    async def run(self, connection: Connection, values: Values = _NONE, *, seconds: float | None = None) -> int:
+        """How many rows it changed. `seconds` of a time limit of its own."""
+        status = await connection.execute(self.sql, *self._in_order(values), timeout=seconds)
         count = status.rpartition(" ")[2]  # "UPDATE 1", "INSERT 0 1", "SET"
         return int(count) if count.isdigit() else 0
 

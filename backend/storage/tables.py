@@ -149,6 +149,29 @@ consent_history = Table(
     Column("happened", String(16), nullable=False),  # granted, revoked, withdrawn (at the provider), expired
     Column("ends_on", Date, nullable=True),
     Column("at", _MOMENT, nullable=False),
+    # What a day changed: its rows, consents that end on it, and what was before each, or came next.
+    Index("consent_history_at_idx", "at"),
+    Index("consent_history_ends_on_idx", "ends_on", postgresql_where=text("happened = 'granted'")),
+    Index("consent_history_pair_idx", "user_id", "org_code", "at"),
+)
+
+# What became of consents on one day in Korea, of every provider that had ever any. `consent_days.py` adds it up.
+consent_days = Table(
+    "consent_days",
+    metadata,
+    Column("day", Date, primary_key=True),
+    Column("org_code", String(10), primary_key=True),
+    Column("granted", BigInteger, nullable=False),
+    Column("revoked", BigInteger, nullable=False),  # here or at the provider
+    Column("held", BigInteger, nullable=False),  # when the day ended
+)
+
+# The days that are added up: from the first of the history on, without a gap.
+consent_days_done = Table(
+    "consent_days_done",
+    metadata,
+    Column("day", Date, primary_key=True),
+    Column("through_id", BigInteger, nullable=False),  # rows of the history up to this one are in the day's sums, and no others
 )
 
 links = Table(

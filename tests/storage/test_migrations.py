@@ -54,7 +54,7 @@ async def test_two_migrations_at_once_do_the_work_once(empty_database_url: str) 
     await migrate(empty_database_url)
     engine = open_engine(empty_database_url)
     async with engine.connect() as connection:
-        assert list((await connection.execute(text("SELECT version_num FROM alembic_version"))).scalars()) == ["0014"]
+        assert list((await connection.execute(text("SELECT version_num FROM alembic_version"))).scalars()) == ["0015"]
         locks = await connection.execute(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"))
         assert locks.scalar_one() == 0, "the lock is given back"
     await engine.dispose()
@@ -72,7 +72,7 @@ async def test_who_migrates_waits_for_another_however_long_it_takes(empty_databa
 
 
 def test_a_users_tables_lead_their_keys_with_the_user() -> None:
-    of_nobody = {"consent_history", "webhooks"}  # append-only, outlives the user; the operators' own
+    of_nobody = {"consent_history", "consent_days", "consent_days_done", "webhooks"}  # append-only, outlives the user; the operators' own
     of_nobody |= {"circuit_modes", "operator_actions", "provider_statuses", "circuit_decisions"}  # about institutions
     of_nobody |= {"shared_feeds", "alerts", "notices"}
     of_nobody |= {"batch_plans", "batch_days", "batch_windows", "batch_pauses", "batch_commands"}  # about institutions, too

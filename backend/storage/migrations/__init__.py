@@ -5,17 +5,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import asyncpg
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, text
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from backend.storage.database import CONNECT_SECONDS
 
 LOCK = 0x6D6F61_01  # "moa", purpose 1: migrations
+LOOK_SECONDS = 0.2  # between two looks whether another has done it
 
 
 async def migrate(database_url: str) -> None:
@@ -23,8 +25,7 @@ async def migrate(database_url: str) -> None:
     engine = open_engine(database_url)
     try:
         async with engine.connect() as connection:
-            await connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": LOCK})
-            await connection.commit()
+            await _locked(connection)
             try:
                 await connection.run_sync(_upgrade)
                 await connection.commit()
@@ -34,6 +35,19 @@ async def migrate(database_url: str) -> None:
                 await connection.commit()
     finally:
         await engine.dispose()
+
+
+async def _locked(connection: AsyncConnection) -> None:
+    """Asks for the lock until it has it.
+
+    Who waited in one statement would hold up an index that is made beside writers, and that one waits for it: a deadlock.
+    """
+    while True:
+        is_ours = (await connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": LOCK})).scalar_one()
+        await connection.commit()
+        if is_ours:
+            return
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 def open_engine(database_url: str) -> AsyncEngine:
