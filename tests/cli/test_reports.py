@@ -133,6 +133,8 @@ def test_the_weekly_report_shows_who_asked_and_why_calls_failed() -> None:
     one = Reported("A1MOABK001", "은행", sums, sums, probes, reasons, Consents(1, 2, 3))
     shown = printed(statistics_table(Statistics("2024-03-31", "2024-04-06", complete=False, providers=(one,))))
     assert "2024-03-31 to 2024-04-06, not over yet" in shown
+    late = Statistics("2024-03-31", "2024-04-06", complete=False, providers=(one,), consents_missing=("2024-04-05", "2024-04-06"))
+    assert "2024-03-31 to 2024-04-06, consents without 2024-04-05 to 2024-04-06" in printed(statistics_table(late))
     users, scheduled, probed = [line.split() for line in shown.splitlines() if "A1MOABK001" in line]
     assert users[2:] == ["users", "6", "2", "1", "3", "10.0", "2.5", "3", "1", "2", "50001:", "1"]
     assert scheduled[2:] == ["scheduled", "6", "2", "1", "3", "10.0", "2.5", "42901:", "1"]

@@ -19,6 +19,7 @@ from backend.reporting.comparison import Options
 from backend.reporting.endpoints import ReportEndpoints
 from backend.reporting.reading import Traffic
 from backend.reporting.weeks import Weeks
+from backend.storage import consent_days
 from backend.storage.database import Database
 from tests.calling import VERIFIER, caller
 from tests.reporting.given import BANK, CARD, Call, everything, recording, report, tell
@@ -129,6 +130,19 @@ async def test_the_weekly_report_for_operators_and_for_the_portal(stage: Stage) 
         (org,) = body["stat_date_list"][2]["org_list"]
         (slot, _) = org["api_type_list"][0]["tm_slot_list"]
         assert (body["type"], body["client_id"], body["inquiry_date"], slot["success_api_cnt"]) == (kind, "moa", "20240331", successes)
+
+
+async def test_days_whose_consents_are_not_added_up_are_named_and_never_told_to_the_portal(
+    database: Database, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consent_days, "READ_WITHIN", 0.05)
+    async with database.reading() as other, other.transaction():
+        await other.execute("LOCK TABLE consent_history IN ACCESS EXCLUSIVE MODE")  # too much to be read at once
+        found = await stage.get("/ops/statistics", week="2024-03-24")
+        refused = await stage.get("/ops/statistics", status=503, week="2024-03-24", form="portal")
+    assert (found["complete"], found["consents_missing"]) == (False, [f"2024-03-{day}" for day in range(24, 31)])
+    assert refused["code"] == "engine_unavailable"
+    assert "consents_missing" not in await stage.get("/ops/statistics", week="2024-03-24")
 
 
 @pytest.mark.parametrize(

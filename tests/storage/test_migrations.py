@@ -60,6 +60,28 @@ async def test_two_migrations_at_once_do_the_work_once(empty_database_url: str) 
     await engine.dispose()
 
 
+async def test_indexes_of_the_history_are_made_beside_those_who_write(empty_database_url: str) -> None:
+    await migrate(empty_database_url)
+    add = "INSERT INTO consent_history (user_id, org_code, tx_id, happened, at) VALUES ($1, 'A', 'tx', 'granted', now())"
+    before, beside = await asyncpg.connect(empty_database_url), await asyncpg.connect(empty_database_url)
+    await before.execute("DROP TABLE consent_days, consent_days_done; UPDATE alembic_version SET version_num = '0014'")
+    writing = before.transaction()
+    await writing.start()
+    await before.execute(add, "anna")
+    migrating = asyncio.create_task(migrate(empty_database_url))
+    async with asyncio.timeout(20):
+        while not await beside.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # it waits for whoever began before it
+            await asyncio.sleep(0.01)
+    await beside.execute(add, "bert", timeout=5)
+    assert not migrating.done()
+    await writing.commit()
+    await migrating
+    valid = "SELECT count(*) FROM pg_index WHERE indrelid = 'consent_history'::regclass AND indisvalid"
+    assert (await beside.fetchval(valid), await beside.fetchval("SELECT count(*) FROM consent_days")) == (4, 0)
+    await before.close()
+    await beside.close()
+
+
 @pytest.mark.long
 async def test_who_migrates_waits_for_another_however_long_it_takes(empty_database_url: str) -> None:
     other = await asyncpg.connect(empty_database_url)

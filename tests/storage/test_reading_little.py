@@ -6,6 +6,7 @@ from backend.storage import (
     batch_commands,
     batch_pruning,
     batch_steering,
+    consent_days,
     idempotency,
     outbox,
     provider_statuses,
@@ -36,6 +37,8 @@ _FILLED = (
       FROM generate_series(1, {rows}) n""",
     """INSERT INTO traffic SELECT date_trunc('hour', now()) - n / 8 * interval '1 hour', 'A' || n % 8, 'BA01', false, 1, 1, 0, 0, 1, 1,
       array_fill(1::bigint, array[13]) FROM generate_series(1, {rows}) n""",
+    """INSERT INTO consent_history (user_id, org_code, tx_id, happened, ends_on, at)
+      SELECT 'u' || n, 'A', 'tx', 'granted', current_date + n / 200, now() - n * interval '5 minutes' FROM generate_series(1, {rows}) n""",
     "INSERT INTO traffic_failures SELECT hour, org_code, api_code, scheduled, 'timeout', calls FROM traffic",
 )
 _WHOLE = "Seq Scan on"
@@ -54,6 +57,9 @@ _ASKED: dict[str, tuple[Statement, str]] = {
     "failed calls": (traffic_marks._FAILED, "traffic_failures"),
     "old links of the batch": (batch_pruning._BY_WEEK[0][0], "batch_refreshes"),
     "old commands": (batch_pruning._BY_WEEK[1][0], "batch_commands"),
+    "consents of a day": (consent_days._ADD_UP, "consent_history"),
+    "consents since then": (consent_days._CHANGED, "consent_history"),
+    "consents that came late": (consent_days._LATE, "consent_history"),
     "old sums": (traffic._BY_MOMENT[2][0], "traffic"),
 }
 
