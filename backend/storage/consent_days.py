@@ -16,7 +16,7 @@ from backend.clock import KST
 from backend.storage.statements import Connection, Row, statement
 
 ADDED_UP_WITHIN = 1800.0  # seconds for one day: of 20 million consents given on one day, too
-READ_WITHIN = 3.0  # seconds for days that are not added up yet, while somebody waits
+READ_WITHIN = 5.0  # seconds for days that are not added up yet, while somebody waits
 EVERYTHING = 2**63 - 1  # as the newest row that counts
 _LOCK = 0x6D6F61_02  # "moa", purpose 2: days of consents
 _EVER = date(1, 1, 1)

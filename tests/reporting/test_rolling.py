@@ -101,19 +101,30 @@ def row(dice: random.Random, at: datetime) -> Row:
     return dice.choice(["anna", "bert", "cara"]), dice.choice([BANK, CARD]), happened, ends_on, at
 
 
+def some(dice: random.Random, moments: Sequence[datetime]) -> list[Row]:
+    """Now and then two of the same person at the same moment."""
+    rows: list[Row] = []
+    for at in moments:
+        rows.append(row(dice, at))
+        if dice.random() < 0.25:
+            user, org_code, *_ = rows[-1]
+            rows.append((user, org_code, *row(dice, at)[2:]))
+    return rows
+
+
 async def a_history(database: Database, dice: random.Random) -> None:
     """Sixteen days: each time some hours pass and rows come, some of them late; somebody adds up now and then, as often anew."""
     sweep, now = ConsentDays(database=database), BEGINS - 2 * DAY
     while now < BEGINS + 14 * DAY:
         before, now = now, now + dice.choice([HOUR, 9 * HOUR, DAY, 3 * DAY])
-        rows = [row(dice, at) for at in moments(dice, before, now, dice.randint(0, 6))]
+        rows = some(dice, moments(dice, before, now, dice.randint(0, 6)))
         await write(database, rows)
         if dice.random() < 0.3:
             await equal(database, now, "before anybody added up")
         await add_up(sweep, database, now)
         await equal(database, now, "after it was added up")
         if dice.random() < 0.4:
-            late = [row(dice, at) for at in moments(dice, BEGINS - 3 * DAY, now, dice.randint(1, 3))]
+            late = some(dice, moments(dice, BEGINS - 3 * DAY, now, dice.randint(1, 3)))
             await write(database, late)
             sweep = dice.choice([sweep, ConsentDays(database=database)])
             now += EVERY
