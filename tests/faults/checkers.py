@@ -18,6 +18,7 @@ ITEM_ENDED = frozenset({"completed", "failed", "deferred", "cancelled"})
 NEVER_SIGNED = frozenset({"denied", "expired", "failed"})  # a registration that failed after its signature has no item that waits
 TOKEN = "token"  # how a call of an institution's token endpoint is counted, which has no api_code
 TRIES = 3  # of a job, deaths of its workers included
+SENDS = 4  # of one call over a sick way: it is repeated once, and sent anew each time that it met a kept connection which had ended
 
 Checker = Callable[[Evidence], Iterable[str]]
 
@@ -192,28 +193,33 @@ def no_two_live_tokens(evidence: Evidence) -> Iterator[str]:
             if other["at"] < _end(one) and one["status"] == other["status"] == 200:
                 yield f"two tokens of {link} were asked for at once, at {one['at']:.3f} and {other['at']:.3f}"
         given = [call for call in calls if call["status"] == 200]
-        allowed = begun[link] + _interruptions(_by_link(evidence)[link], evidence.disturbances)
+        allowed = begun[link] + len(_met(_by_link(evidence)[link], evidence.disturbances))
         if given and len(given) > allowed:
             yield f"{len(given)} tokens were given for {link}, {allowed} needed"
 
 
 def calls_stay_within_need(evidence: Evidence) -> Iterator[str]:
-    """An institution is asked again only for a collection that was under way at a disturbance, and once for each."""
+    """An institution is asked again only for a collection that was under way at a disturbance, and once for each; while the way to it
+    is sick, it may have heard each of the call's sends whose answer was lost."""
     needs = {link: need for link, need in evidence.needs.items() if need}
     for link, calls in _by_link(evidence).items():
         if link not in needs:
             continue
-        runs = 1 + _interruptions(calls, evidence.disturbances)
+        met = _met(calls, evidence.disturbances)
+        runs = 1 + sum(SENDS if disturbance.name == SICK_WAY else 1 for disturbance in met)
         for code, made in Counter(code_of(call) for call in calls).items():
             allowed = needs[link].get(code, 0) * runs
             if made > allowed:
                 yield f"{link} was asked {made} times for {code}, {allowed} needed ({runs} runs)"
 
 
-def _interruptions(calls: Sequence[JSON], disturbances: Iterable[Disturbance]) -> int:
-    """How many disturbances met this link's calls between the first and the last of them."""
+SICK_WAY = "way to institutions sick"
+
+
+def _met(calls: Sequence[JSON], disturbances: Iterable[Disturbance]) -> list[Disturbance]:
+    """The disturbances that met this link's calls between the first and the last of them."""
     began, ended = min(call["at"] for call in calls), max(map(_end, calls))
-    return sum(disturbance.began <= ended and disturbance.ended >= began for disturbance in disturbances)
+    return [disturbance for disturbance in disturbances if disturbance.began <= ended and disturbance.ended >= began]
 
 
 # --- how clients were treated -----------------------------------------------------------------------------------------

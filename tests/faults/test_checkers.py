@@ -87,6 +87,7 @@ WHOLE = Evidence(
     recovered_by=40.0,
 )
 KILL = Disturbance("worker killed", 1.5, 1.5)
+SICK = Disturbance(checkers.SICK_WAY, 1.5, 1.7)
 TWICE = (call(1.2), call(1.4, "BA01"), call(2.2), call(2.4, "BA01"), call(2.6, "BA03"))
 
 
@@ -174,6 +175,10 @@ BROKEN: dict[str, tuple[Callable[[Evidence], Any], Evidence]] = {
         checkers.calls_stay_within_need,
         but(calls=(*TWICE, call(3.0, "BA01")), disturbances=(KILL,)),
     ),
+    "more sends than a sick way explains": (
+        checkers.calls_stay_within_need,
+        but(calls=(*WHOLE.calls, *[call(1.6, "BA01")] * (checkers.SENDS + 1)), disturbances=(SICK,)),
+    ),
     "a 500": (checkers.answers_are_honest, but(asked=(asked(500),))),
     "a 503 without a word when to come back": (checkers.answers_are_honest, but(asked=(asked(503),))),
     "a request that hangs": (checkers.answers_are_honest, but(asked=(asked(NO_ANSWER, ended=11.0),))),
@@ -194,6 +199,12 @@ def test_a_broken_promise_is_found(name: str) -> None:
     checker, evidence = BROKEN[name]
     assert list(checker(evidence)), f"{checker.__name__} did not see it"
     assert judged(evidence)
+
+
+def test_sends_whose_answers_were_lost_on_a_sick_way_are_no_runs() -> None:
+    lost = (call(1.6, "BA01"),) * (checkers.SENDS - 1)
+    assert judged(but(calls=(*WHOLE.calls, *lost), disturbances=(SICK,))) == []
+    assert judged(but(calls=(*WHOLE.calls, *lost), disturbances=(KILL,)))
 
 
 def test_every_checker_is_shown_a_broken_run() -> None:

@@ -17,6 +17,7 @@ import pytest
 import redis
 
 from tests.faults.chaos import Blackhole, Fault, HalfClose, Latency, Reset, Stall, Truncate
+from tests.faults.checkers import SICK_WAY
 from tests.faults.conftest import LEASE, SEED
 from tests.faults.stage import BANK, CARD, EFIN, Stage, a_stage
 from tests.faults.supervisor import Edge, Fleet, Topology, a_fleet
@@ -88,7 +89,7 @@ async def postgres_restarted(stage: Stage, _seconds: float) -> None:
 
 
 async def sick(stage: Stage, edge: Edge, fault: Fault, seconds: float) -> None:
-    with stage.history.disturbing("edge sick"):
+    with stage.history.disturbing(SICK_WAY if edge is Edge.WORKER_SANDBOX else "edge sick"):
         stage.fleet.proxies[edge].set(fault)
         await asyncio.sleep(seconds)
         stage.fleet.proxies[edge].heal()
