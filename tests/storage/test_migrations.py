@@ -10,6 +10,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, text
 
+from backend.storage import migrations
 from backend.storage.database import COMMAND_SECONDS
 from backend.storage.migrations import LOCK, migrate, open_engine
 from backend.storage.schema import metadata
@@ -80,6 +81,32 @@ async def test_indexes_of_the_history_are_made_beside_those_who_write(empty_data
     assert (await beside.fetchval(valid), await beside.fetchval("SELECT count(*) FROM consent_days")) == (4, 0)
     await before.close()
     await beside.close()
+
+
+async def test_whoever_reads_a_table_that_a_step_waits_for_is_kept_for_a_moment_only(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrations, "TABLE_SECONDS", 0.3)
+    await migrate(empty_database_url)
+    holding, reading = await asyncpg.connect(empty_database_url), await asyncpg.connect(empty_database_url)
+    await holding.execute(
+        "DROP TABLE consent_days, consent_days_done; UPDATE alembic_version SET version_num = '0013';"
+        "ALTER TABLE batch_pauses DROP reason, DROP until; ALTER TABLE batch_commands DROP eased"
+    )
+    held = holding.transaction()
+    await held.start()
+    await holding.execute("SELECT FROM batch_pauses")
+    migrating = asyncio.create_task(migrate(empty_database_url))
+    async with asyncio.timeout(20):
+        while not await reading.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'batch_pauses'::regclass"):
+            await asyncio.sleep(0.01)
+    await reading.execute("SELECT FROM batch_pauses", timeout=5)  # who holds the table still does
+    assert not migrating.done()
+    await held.commit()
+    await migrating
+    assert await reading.fetchval("SELECT count(until) FROM batch_pauses") == 0
+    await holding.close()
+    await reading.close()
 
 
 @pytest.mark.long

@@ -1,6 +1,7 @@
 """The schema's history (alembic), forward only and expand-contract: the code of one version before must still run after each step.
 
-`migrate` may be called by many processes at once; a PostgreSQL advisory lock lets one work while the others wait.
+`migrate` may be called by many processes at once; a PostgreSQL advisory lock lets one work while the others wait. Each step is a
+transaction, and waits for a table for a moment only: whoever comes after a waiting ALTER TABLE waits for it, too, readers among them.
 """
 
 from __future__ import annotations
@@ -9,26 +10,34 @@ import asyncio
 from pathlib import Path
 
 import asyncpg
+import structlog
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, event, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from backend.storage.database import CONNECT_SECONDS
 
 LOCK = 0x6D6F61_01  # "moa", purpose 1: migrations
 LOOK_SECONDS = 0.2  # between two looks whether another has done it
+TABLE_SECONDS = 2.0  # that a step waits for a table, and everybody behind it
+PAUSE_SECONDS = 1.0  # in which these get through
+
+_LOCK_NOT_AVAILABLE = "55P03"
+
+log = structlog.get_logger()
 
 
 async def migrate(database_url: str) -> None:
     """Brings the schema to the newest version. Raises `EngineUnavailable` when PostgreSQL does not answer."""
     engine = open_engine(database_url)
+    event.listen(engine.sync_engine, "begin", _waits_a_moment)
     try:
         async with engine.connect() as connection:
             await _locked(connection)
             try:
-                await connection.run_sync(_upgrade)
-                await connection.commit()
+                await _upgraded(connection)
             finally:
                 await connection.rollback()
                 await connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": LOCK})
@@ -48,6 +57,26 @@ async def _locked(connection: AsyncConnection) -> None:
         if is_ours:
             return
         await asyncio.sleep(LOOK_SECONDS)
+
+
+def _waits_a_moment(connection: Connection) -> None:
+    """At the begin of a transaction: it alone, since an index that is made beside writers has to outwait all of them."""
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(TABLE_SECONDS * 1000)}")
+
+
+async def _upgraded(connection: AsyncConnection) -> None:
+    """Goes on from the last step that is there until none is left."""
+    while True:
+        try:
+            await connection.run_sync(_upgrade)
+            await connection.commit()
+            return
+        except DBAPIError as exc:
+            if getattr(exc.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
+                raise
+            await connection.rollback()
+        log.warning("migration.waits", seconds=PAUSE_SECONDS, why="somebody's transaction holds a table that the next step changes")
+        await asyncio.sleep(PAUSE_SECONDS)
 
 
 def open_engine(database_url: str) -> AsyncEngine:
