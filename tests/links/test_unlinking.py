@@ -107,7 +107,7 @@ async def test_a_provider_that_is_down_is_told_later(house: House, anna: Client)
 async def while_a_token_is_given(house: House, doing: Coroutine[Any, Any, T], grant_type: bytes) -> AsyncIterator[asyncio.Task[T]]:
     """What is done makes us ask the bank for a token in this way; the block runs while the bank has not answered yet."""
     heard = house.recorder.bodies = []
-    await house.provider(BANK, mode="slow", latency_ms={"p50": 300, "p99": 350})
+    await house.provider(BANK, mode="slow", latency_ms={"p50": 800, "p99": 850})
     task = asyncio.create_task(doing)
     try:
         async with asyncio.timeout(5):
