@@ -78,7 +78,7 @@ class Person:
     async def registers(self, *org_codes: str) -> JSON:
         """From the request to the end, whatever it is on a machine that has little time for institutions."""
         following = await self.begins(*org_codes)
-        await following.until(lambda: any(said.startswith("registration.completed") for said in following.said), 60)
+        await following.until(lambda: following.ends() > 0, 60)
         return following.view.registration
 
     async def place(self) -> Place:

@@ -264,6 +264,10 @@ class Following:
         """The types of all events so far, with the status of those that have one."""
         return [" ".join([event["type"], event["data"].get("status", "")]).strip() for event in self.events]
 
+    def ends(self) -> int:
+        """How often it was said so far that this registration has ended; the feed may tell of an earlier one, too."""
+        return sum((event["type"], event.get("registration_id")) == ("registration.completed", self.id) for event in self.events)
+
     def of(self, org_code: str) -> list[str]:
         """The types of this provider's events so far."""
         return [event["type"].removeprefix("provider.") for event in self.events if event.get("org_code") == org_code]
@@ -298,7 +302,7 @@ class Following:
 
     async def ended(self, status: str, times: int = 1) -> JSON:
         """Until the registration has ended so; then the fold of the events must be a fresh snapshot. Returns that."""
-        await self.until(lambda: sum(said.startswith("registration.completed") for said in self.said) >= times)
+        await self.until(lambda: self.ends() >= times)
         fresh = await self.client.registration(self.id)
         assert {name: value for name, value in fresh.items() if name != "position"} == self.view.registration
         assert fresh["status"] == status, fresh
